@@ -1,0 +1,396 @@
+"""Strict reader of what a user writes: YAML 1.2 straight into a frozen pydantic model, every error at once.
+
+    class Dma(Config):
+        issue_cycles: int = Field(ge=0)
+
+    dma = load_yaml(Dma, "dma.yaml")
+
+A wrong file raises ``UserError`` with one line per problem: ``dma.yaml:1:15: issue_cycles: must be … (got -3)``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import re
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import WithJsonSchema as _WithJsonSchema
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+KeyPath = tuple[str | int, ...]
+
+
+class UserError(Exception):
+    """A mistake in what the user gave, told in one line per problem. The command line prints it and exits 2."""
+
+
+class RuleError(ValueError):
+    """Rules between several keys that do not hold: a list of (path below the model, text). Raised by validators."""
+
+    def __init__(self, problems: Sequence[tuple[KeyPath, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{_path_text(path)}: {text}" if path else text for path, text in problems))
+
+
+class Config(BaseModel):
+    """The base of every noun that is read from a file: frozen, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Quantities
+
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_bytes(value: object) -> int:
+    """Return the number of bytes in ``128KiB``, ``1.5 MiB``, ``2GiB`` or ``512B``; raise ``ValueError`` otherwise."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError("missing unit; write e.g. 128KiB")
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a size such as 128KiB")
+    number, unit = match.groups()
+    if not unit:
+        raise ValueError("missing unit; write e.g. 128KiB")
+    if unit not in _UNITS:
+        raise ValueError(f"unknown unit {unit!r}; choices: {', '.join(_UNITS)}")
+    size = float(number) * _UNITS[unit]
+    if size != int(size) or size < 1:
+        raise ValueError("must be a whole number of bytes, at least 1")
+    return int(size)
+
+
+def format_bytes(size: int) -> str:
+    """Write a size in the largest unit that divides it, such that ``parse_bytes`` gives it back: ``128KiB``."""
+    unit = next(unit for unit, factor in reversed(_UNITS.items()) if size % factor == 0)
+    return f"{size // _UNITS[unit]}{unit}"
+
+
+Bytes = Annotated[
+    int,
+    BeforeValidator(parse_bytes),
+    PlainSerializer(format_bytes, return_type=str, when_used="json"),
+    _WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB)$", "examples": ["128KiB"]}),
+]
+"""A number of bytes, written with its unit."""
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Choosing by name
+
+
+def did_you_mean(value: str, choices: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the choice nearest to ``value``, or an empty string if none is near."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(value.lower(), by_lower, n=1)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def choose(kind: str, value: str, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``; raise ``UserError`` with the nearest match and all choices."""
+    known = list(choices)
+    if value in known:
+        return value
+    raise UserError(f"unknown {kind} {value!r}{_hint(value, known)}")
+
+
+def _hint(value: str, choices: Sequence[str]) -> str:
+    near = did_you_mean(value, choices)
+    return f"{near or ';'} choices: {', '.join(choices) or 'none'}"
+
+
+def data_root() -> Path:
+    """Return the folder that holds ``arch_configs/``, ``workloads/`` and ``dse/``: in the wheel or in the checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "data"
+    return installed if installed.is_dir() else package.parent
+
+
+def shipped_names(folder: str, suffix: str = ".yaml") -> tuple[str, ...]:
+    """Return the sorted names of the files with ``suffix`` directly in a data folder (``arch_configs``)."""
+    return tuple(sorted(path.name.removesuffix(suffix) for path in (data_root() / folder).glob(f"*{suffix}")))
+
+
+def find_named(folder: str, name_or_path: str | Path, suffix: str = ".yaml", *, kind: str | None = None) -> Path:
+    """Return the file of a shipped name, or of a path (anything with a separator or the suffix).
+
+    ``kind`` is the word for it in messages (``architecture``). Raises ``UserError`` if there is no such file.
+    """
+    text, kind = str(name_or_path), kind or folder
+    if "/" in text or "\\" in text or text.endswith(suffix):
+        path = Path(text)
+        if not path.is_file():
+            reason = "is a folder" if path.is_dir() else "no such file"
+            raise UserError(f"{text}: {reason}; {kind} choices: {', '.join(shipped_names(folder, suffix)) or 'none'}")
+        return path
+    return data_root() / folder / (choose(kind, text, shipped_names(folder, suffix)) + suffix)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Loading
+
+
+def load_yaml(cls: type[M], source: str | Path, *, text: str | None = None) -> M:
+    """Read one YAML 1.2 mapping into ``cls``; raise ``UserError`` naming every problem with file, line and column.
+
+    ``text`` is the content if it is already at hand; ``source`` then only names it in messages.
+    """
+    name = str(source)
+    document = _parse(_read(Path(source)) if text is None else text, name)
+    try:
+        # Validated as JSON: a strict model then still takes a list for a tuple and a text for an enum.
+        return cls.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        raise UserError("\n".join(_error_lines(cls, error, document, name))) from None
+
+
+def load_data(cls: type[M], data: Mapping[str, Any], source: str = "options") -> M:
+    """Build ``cls`` from plain data as ``load_yaml`` would; messages name ``source`` instead of a file position."""
+    try:
+        return cls.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise UserError("\n".join(_error_lines(cls, error, _Document(dict(data), {}, {}), source))) from None
+
+
+def json_schema(cls: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of ``cls``, for editors that complete and check YAML."""
+    return cls.model_json_schema(mode="validation")
+
+
+class _Document(NamedTuple):
+    """Plain data, and where each key and each value of it stands (1-based line and column)."""
+
+    data: dict[str, Any]
+    keys: dict[KeyPath, tuple[int, int]]
+    values: dict[KeyPath, tuple[int, int]]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}:1: not UTF-8 text (byte 0x{error.object[error.start]:02x})") from None
+
+
+def _parse(text: str, name: str) -> _Document:
+    try:
+        node = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        detail = ", ".join(part for part in (error.problem, error.context) if part)
+        raise UserError(f"{where}: YAML syntax: {' '.join(detail.split())}") from None
+    except YAMLError as error:
+        raise UserError(f"{name}: YAML syntax: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{name}: nested too deeply") from None
+    if node is None:
+        raise UserError(f"{name}:1:1: empty file; expected a mapping of keys to values")
+    if not isinstance(node, MappingNode):
+        raise UserError(f"{name}:{_position(node)}: expected a mapping of keys to values")
+    document = _Document({}, {}, {(): _mark(node)})
+    problems: list[str] = []
+    document.data.update(_plain(node, (), document, problems, set()))
+    if problems:
+        raise UserError("\n".join(f"{name}:{problem}" for problem in problems))
+    return document
+
+
+def _mark(node: Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _position(node: Node) -> str:
+    line, column = _mark(node)
+    return f"{line}:{column}"
+
+
+def _plain(node: Node, path: KeyPath, document: _Document, problems: list[str], seen: set[int]) -> Any:
+    """Return a node as plain data, noting where it stands; YAML beyond plain data is added to ``problems``."""
+    document.values[path] = _mark(node)
+    if id(node) in seen:
+        problems.append(f"{_position(node)}: {_path_text(path)}: aliases (*name) are not read; write the value out")
+        return None
+    seen.add(id(node))
+    if isinstance(node, SequenceNode):
+        return [_plain(item, (*path, index), document, problems, seen) for index, item in enumerate(node.value)]
+    if isinstance(node, MappingNode):
+        return dict(_plain_items(node, path, document, problems, seen))
+    assert isinstance(node, ScalarNode)
+    return _scalar(node, path, problems)
+
+
+def _plain_items(
+    node: MappingNode, path: KeyPath, document: _Document, problems: list[str], seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    for key_node, value_node in node.value:
+        if not isinstance(key_node, ScalarNode):
+            problems.append(f"{_position(key_node)}: {_path_text(path)}: a key must be a plain word")
+            continue
+        key = str(key_node.value)
+        here = (*path, key)
+        if here in document.keys:
+            first = document.keys[here][0]
+            problems.append(f"{_position(key_node)}: {_path_text(here)}: duplicate key; first given in line {first}")
+            continue
+        document.keys[here] = _mark(key_node)
+        yield key, _plain(value_node, here, document, problems, seen)
+
+
+def _scalar(node: ScalarNode, path: KeyPath, problems: list[str]) -> Any:
+    kind, text = str(node.tag).removeprefix("tag:yaml.org,2002:"), node.value
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        if kind == "int":
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2].lower(), 10))
+        if kind == "float":
+            return float(text.replace(".inf", "inf").replace(".nan", "nan").replace("_", ""))
+    except ValueError:
+        problems.append(f"{_position(node)}: {_path_text(path)}: not a number (got {text!r})")
+        return None
+    if kind not in ("str", "timestamp"):  # a date is text to us
+        problems.append(f"{_position(node)}: {_path_text(path)}: tags such as {node.tag} are not read")
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Telling what is wrong
+
+
+def _error_lines(cls: type[BaseModel], error: ValidationError, document: _Document, name: str) -> list[str]:
+    """Return one line per problem, in the order of the file."""
+    found: list[tuple[tuple[int, int], str]] = []
+    for item in error.errors(include_url=False):
+        path = _data_path(document.data, item["loc"], missing=item["type"] == "missing")
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, RuleError):
+            found += [_line((*path, *below), rule, document, name) for below, rule in cause.problems]
+        else:
+            found.append(_line(path, _rule(cls, item, path), document, name, at_key=item["type"] == "extra_forbidden"))
+    return [line for _, line in sorted(found)]
+
+
+def _line(
+    path: KeyPath, rule: str, document: _Document, name: str, *, at_key: bool = False
+) -> tuple[tuple[int, int], str]:
+    known = path
+    while known and known not in document.values:
+        known = known[:-1]
+    mark = (document.keys if at_key else document.values).get(known, (0, 0))
+    where = f"{name}:{mark[0]}:{mark[1]}" if mark != (0, 0) else name
+    return mark, f"{where}: {_path_text(path)}: {rule}" if path else f"{where}: {rule}"
+
+
+def _path_text(path: KeyPath) -> str:
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _data_path(data: Any, location: tuple[str | int, ...], *, missing: bool) -> KeyPath:
+    """Return pydantic's location without the parts that are no keys of the data (names of union members)."""
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        inside = isinstance(data, dict) and part in data
+        inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
+        if inside:
+            data = data[part]
+        if inside or (missing and index == len(location) - 1):
+            path.append(part)
+    return tuple(path)
+
+
+def _rule(cls: type[BaseModel], item: Any, path: KeyPath) -> str:
+    """Say which rule a value breaks: the rule, the value, the choices and the nearest of them."""
+    kind, context = item["type"], item.get("ctx", {})
+    if kind == "missing":
+        return "required key missing"
+    if kind == "extra_forbidden":
+        return f"unknown key{_hint(str(path[-1]), _keys_of(_model_at(cls, item['loc'][:-1])))}"
+    if kind == "union_tag_not_found":
+        return f"required key {context['discriminator']} missing"
+    if kind in ("literal_error", "enum", "union_tag_invalid"):
+        choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
+        value = context["tag"] if kind == "union_tag_invalid" else item["input"]
+        prefix = f"{context['discriminator'].strip(chr(39))} " if kind == "union_tag_invalid" else ""
+        return f"{prefix}must be one of {', '.join(choices)} (got {_show(value)}){did_you_mean(str(value), choices)}"
+    message = str(context["error"]) if kind == "value_error" else item["msg"]
+    message = message.replace("Input should be", "must be").replace("Value error, ", "")
+    return f"{message[:1].lower()}{message[1:]} (got {_show(item['input'])})"
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "...")
+    if isinstance(value, dict | list | tuple):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return "nothing" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _model_at(annotation: Any, location: Sequence[str | int]) -> type[BaseModel] | None:
+    """Return the model that a location of pydantic's leads to, following lists, mappings and tagged unions."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _model_at(args[0], location)
+    if origin in (Union, types.UnionType):
+        members = [member for member in args if member is not type(None)]
+        if len(members) == 1:
+            return _model_at(members[0], location)
+        tagged = [member for member in members if location and _has_tag(member, location[0])]
+        return _model_at(tagged[0], location[1:]) if tagged else None
+    if origin in (tuple, list, dict):
+        return _model_at(args[1] if origin is dict else args[0], location[1:])
+    if not (inspect.isclass(annotation) and issubclass(annotation, BaseModel)):
+        return None
+    if not location:
+        return annotation
+    field = annotation.model_fields.get(str(location[0]))
+    return _model_at(field.annotation, location[1:]) if field else None
+
+
+def _has_tag(member: Any, tag: str | int) -> bool:
+    member = get_args(member)[0] if get_origin(member) is Annotated else member
+    return any(tag in get_args(field.annotation) for field in member.model_fields.values())
+
+
+def _keys_of(model: type[BaseModel] | None) -> list[str]:
+    keys: list[str] = []
+    for name, field in (model.model_fields if model else {}).items():
+        alias = field.validation_alias
+        keys += [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
+    return keys
+
+
+__all__ = [
+    "Bytes",
+    "Config",
+    "Field",
+    "RuleError",
+    "UserError",
+    "choose",
+    "data_root",
+    "did_you_mean",
+    "find_named",
+    "format_bytes",
+    "json_schema",
+    "load_data",
+    "load_yaml",
+    "parse_bytes",
+    "shipped_names",
+]

@@ -1,0 +1,47 @@
+"""The accelerator that a user describes: architecture, array closed forms, energy coefficients, FPGA resources."""
+
+from xaisim.hardware.architecture import Architecture, Control, Dma, VectorUnit, describe, load_architecture
+from xaisim.hardware.array import (
+    DIMS,
+    FoldTerms,
+    SystolicArray,
+    UnrolledArray,
+    array_accesses,
+    array_cycles,
+    gemm_of_conv,
+    systolic_cycles,
+    unrolled_cycles,
+)
+from xaisim.hardware.costs import CostTable, EnergyModel, load_costs
+from xaisim.hardware.fpga import Board, Resources, load_board, resources
+from xaisim.hardware.memory import OPERANDS, Dram, Memory, Operand, Sram
+
+__all__ = [
+    "DIMS",
+    "OPERANDS",
+    "Architecture",
+    "Board",
+    "Control",
+    "CostTable",
+    "Dma",
+    "Dram",
+    "EnergyModel",
+    "FoldTerms",
+    "Memory",
+    "Operand",
+    "Resources",
+    "Sram",
+    "SystolicArray",
+    "UnrolledArray",
+    "VectorUnit",
+    "array_accesses",
+    "array_cycles",
+    "describe",
+    "gemm_of_conv",
+    "load_architecture",
+    "load_board",
+    "load_costs",
+    "resources",
+    "systolic_cycles",
+    "unrolled_cycles",
+]

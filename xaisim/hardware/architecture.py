@@ -1,0 +1,206 @@
+"""The accelerator as a user writes it: memories outermost first, MAC array, vector unit, DMA, control, technology.
+
+    arch = load_architecture("pynq_z2")        # a shipped name or a path
+    arch.memory_for("weight").size             # bytes
+    print(describe(arch))
+
+Everything that is wrong in a file is told at once, with its line (see ``xaisim.config``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from xaisim.config import Config, RuleError, UserError, did_you_mean, find_named, format_bytes, load_yaml
+from xaisim.hardware.array import Array
+from xaisim.hardware.cost_table import Technology, load_costs
+from xaisim.hardware.fpga import Resources, load_board, misfits, resources
+from xaisim.hardware.memory import OPERANDS, Dram, Memory, Operand, Sram
+
+Problems = list[tuple[tuple[str | int, ...], str]]
+
+
+class VectorUnit(Config):
+    """Lanes for everything that is no MAC: ReLU rules, pools, additions, requantisation, path updates."""
+
+    lanes: int = Field(ge=1)
+    pipeline_cycles: int = Field(ge=0)
+
+
+class Dma(Config):
+    """The engine between DRAM and buffers; every transfer first occupies it for ``issue_cycles``."""
+
+    issue_cycles: int = Field(ge=0)
+
+
+class Control(Config):
+    """The host: starting a kernel, and reading a small result back to decide what comes next."""
+
+    launch_cycles: int = Field(ge=0)
+    sync_cycles: int = Field(ge=0)
+
+
+class Architecture(Config):
+    """One accelerator. ``memories[0]`` is the DRAM, all others are on chip."""
+
+    name: str = Field(min_length=1)
+    description: str
+    clock_mhz: float = Field(gt=0)
+    memories: tuple[Memory, ...] = Field(min_length=2)
+    array: Array
+    vector: VectorUnit
+    dma: Dma
+    control: Control
+    technology: Technology
+    costs: str
+    board: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Architecture:
+        problems = _memory_problems(self.memories)
+        if not problems:  # the rest reads the memories
+            problems = _cost_problems(self) + _board_problems(self)
+        if problems:
+            raise RuleError(problems)
+        return self
+
+    @property
+    def dram(self) -> Dram:
+        """The memory outside the chip."""
+        first = self.memories[0]
+        assert isinstance(first, Dram)
+        return first
+
+    @property
+    def on_chip(self) -> tuple[Sram, ...]:
+        """The memories on the chip, in the order of the file."""
+        return tuple(memory for memory in self.memories if isinstance(memory, Sram))
+
+    @property
+    def on_chip_bytes(self) -> int:
+        """The size of all on-chip memories together."""
+        return sum(memory.size for memory in self.on_chip)
+
+    @property
+    def peak_macs_per_cycle(self) -> int:
+        """The multiplications that the array starts in a cycle when it is full."""
+        return self.array.macs_per_cycle
+
+    @property
+    def peak_gmacs(self) -> float:
+        """Peak throughput in 10⁹ MAC/s."""
+        return self.peak_macs_per_cycle * self.clock_mhz / 1000
+
+    def memory(self, name: str) -> Dram | Sram:
+        """Return the memory of that name; raise ``KeyError`` if there is none."""
+        for memory in self.memories:
+            if memory.name == name:
+                return memory
+        raise KeyError(name)
+
+    def memory_for(self, operand: Operand) -> Dram | Sram:
+        """Return the on-chip memory that holds an operand class; the DRAM for masks that no other holds."""
+        for memory in self.on_chip:
+            if operand in memory.holds:
+                return memory
+        if operand != "mask":
+            raise KeyError(operand)
+        return self.dram
+
+    def fpga_resources(self) -> Resources:
+        """Return the DSP blocks and BRAM36 it takes on its board, or on an UltraScale+ device if it has none."""
+        return resources(self, load_board(self.board).dsp_kind if self.board else "dsp48e2")
+
+
+def load_architecture(name_or_path: str | Path) -> Architecture:
+    """Return a shipped architecture by name, or one from a YAML file; raise ``UserError`` with every problem."""
+    return load_yaml(Architecture, find_named("arch_configs", name_or_path, kind="architecture"))
+
+
+def describe(arch: Architecture) -> str:
+    """Return a readable block in a stable form, one line per part."""
+    array = arch.array
+    tree = "\n".join(f"  {memory}" for memory in arch.memories)
+    widths = f"{array.multiplier_bits}-bit multipliers, {array.accumulator_bits}-bit accumulators"
+    return "\n".join(
+        (
+            f"{arch.name}: {arch.description}",
+            f"clock      {arch.clock_mhz:g} MHz, {arch.technology}, energies from {arch.costs}",
+            f"array      {array}, {widths}",
+            f"peak       {arch.peak_macs_per_cycle} MAC/cycle, {arch.peak_gmacs:g} GMAC/s",
+            f"vector     {arch.vector.lanes} lanes, pipeline {arch.vector.pipeline_cycles} cycles",
+            f"dma        issue {arch.dma.issue_cycles} cycles",
+            f"control    launch {arch.control.launch_cycles} cycles, sync {arch.control.sync_cycles} cycles",
+            f"on chip    {format_bytes(arch.on_chip_bytes)}",
+            f"memories\n{tree}",
+            *_describe_board(arch),
+        )
+    )
+
+
+def _describe_board(arch: Architecture) -> list[str]:
+    if arch.board is None:
+        return []
+    board, need = load_board(arch.board), arch.fpga_resources()
+    not_modelled = f"LUT and FF not modelled ({board.lut} and {board.ff} there)"
+    return [
+        f"board      {arch.board} ({board.device}): DSP {need.dsp}/{board.dsp}, BRAM36 {need.bram36}/{board.bram36}, "
+        f"URAM 0/{board.uram}; {not_modelled}"
+    ]
+
+
+def _memory_problems(memories: tuple[Dram | Sram, ...]) -> Problems:
+    """Check that the first memory is the only DRAM, names differ, and each operand has exactly one place."""
+    problems: Problems = []
+    if not isinstance(memories[0], Dram):
+        problems.append((("memories", 0, "kind"), "the first memory must be the dram (got 'sram')"))
+    for index, memory in enumerate(memories[1:], start=1):
+        if isinstance(memory, Dram):
+            problems.append((("memories", index, "kind"), "only the first memory may be a dram (got 'dram')"))
+    first_index: dict[str, int] = {}
+    for index, memory in enumerate(memories):
+        if first_index.setdefault(memory.name, index) != index:
+            text = f"name already used by memories[{first_index[memory.name]}] (got {memory.name!r})"
+            problems.append((("memories", index, "name"), text))
+    return problems + _operand_problems(memories)
+
+
+def _operand_problems(memories: tuple[Dram | Sram, ...]) -> Problems:
+    problems: Problems = []
+    holder: dict[str, str] = {}
+    for index, memory in enumerate(memories):
+        holds = memory.holds if isinstance(memory, Sram) else ()
+        for operand, times in Counter(holds).items():
+            first = holder.setdefault(operand, memory.name)
+            if times > 1 or first != memory.name:
+                text = f"{operand} must be held by exactly one on-chip memory, {first!r} already holds it"
+                problems.append((("memories", index, "holds"), text))
+    missing = [operand for operand in OPERANDS if operand not in holder and operand != "mask"]
+    if missing:
+        problems.append((("memories",), f"no on-chip memory holds {', '.join(missing)}"))
+    return problems
+
+
+def _cost_problems(arch: Architecture) -> Problems:
+    try:
+        rows = load_costs(arch.costs).dram
+    except UserError as error:
+        return [(("costs",), str(error))]
+    if arch.dram.energy in rows:
+        return []
+    near = did_you_mean(arch.dram.energy, rows)
+    text = f"{arch.costs} has no DRAM row {arch.dram.energy!r}{near or ';'} choices: {', '.join(rows)}"
+    return [(("memories", 0, "energy"), text)]
+
+
+def _board_problems(arch: Architecture) -> Problems:
+    if arch.board is None:
+        return []
+    try:
+        board = load_board(arch.board)
+    except UserError as error:
+        return [(("board",), str(error))]
+    return [(("board",), text) for text in misfits(resources(arch, board.dsp_kind), board)]

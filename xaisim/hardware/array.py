@@ -1,0 +1,208 @@
+"""The MAC array: what a user writes, and closed forms for its cycles and operand words on one tile.
+
+    array = SystolicArray(kind="systolic", rows=32, cols=32, dataflow="os")
+    systolic_cycles(array, 256, 128, 256).total        # 10176
+
+A tile is ``dims``: extents of the loop nest N K C P Q R S, each an int or an int64 array (many tiles at once).
+Sources: SCALE-Sim v2/v3 for serialised folds, ONNXim's ``systolic_ws`` for pipelined ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AliasChoices, Field, model_validator
+
+from xaisim.config import Config, RuleError
+
+DIMS = ("N", "K", "C", "P", "Q", "R", "S")
+"""Loop dimensions: batch, filters, channels, output rows and columns, filter rows and columns."""
+
+Count = int | NDArray[np.int64]
+Dims = Mapping[str, Any]  # of Count; Any lets an int tile and an array of tiles share the formulas
+
+
+class Spatial(Config):
+    """How far each loop dimension is unrolled in space. ZigZag's names B, OY, OX, FY, FX are accepted."""
+
+    N: int = Field(default=1, ge=1, validation_alias=AliasChoices("N", "B"))
+    K: int = Field(default=1, ge=1)
+    C: int = Field(default=1, ge=1)
+    P: int = Field(default=1, ge=1, validation_alias=AliasChoices("P", "OY"))
+    Q: int = Field(default=1, ge=1, validation_alias=AliasChoices("Q", "OX"))
+    R: int = Field(default=1, ge=1, validation_alias=AliasChoices("R", "FY"))
+    S: int = Field(default=1, ge=1, validation_alias=AliasChoices("S", "FX"))
+
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """Return (dimension, unrolling) for all seven dimensions in the order of ``DIMS``."""
+        return tuple((dim, getattr(self, dim)) for dim in DIMS)
+
+    def __str__(self) -> str:
+        return " ".join(f"{dim}{extent}" for dim, extent in self.items() if extent > 1) or "scalar"
+
+
+class UnrolledArray(Config):
+    """Multipliers and adder trees that unroll some loops fully and start one iteration of the others each cycle."""
+
+    kind: Literal["unrolled"]
+    spatial: Spatial
+    pipeline_cycles: int = Field(ge=0)
+    multiplier_bits: int = Field(ge=2, le=32)
+    accumulator_bits: int = Field(ge=8, le=64)
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """The number of multipliers."""
+        return math.prod(extent for _, extent in self.spatial.items())
+
+    def __str__(self) -> str:
+        return f"unrolled {self.spatial}, pipeline {self.pipeline_cycles} cycles"
+
+
+class SystolicArray(Config):
+    """A grid of processing elements; operands move one element per cycle.
+
+    ``drain``: an output-stationary fold also shifts its results out through the rows before the next one starts.
+    Without it, results leave through a shadow register while the next fold streams.
+    """
+
+    kind: Literal["systolic"]
+    rows: int = Field(ge=1)
+    cols: int = Field(ge=1)
+    dataflow: Literal["os", "ws", "is"]
+    folds: Literal["serialised", "pipelined"] = "serialised"
+    drain: bool = False
+    multiplier_bits: int = Field(ge=2, le=32)
+    accumulator_bits: int = Field(ge=8, le=64)
+
+    @model_validator(mode="after")
+    def _check_modes(self) -> SystolicArray:
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.folds == "pipelined" and self.dataflow != "ws":
+            problems.append((("folds",), f"pipelined folds need dataflow ws (got dataflow {self.dataflow!r})"))
+        if self.drain and self.dataflow != "os":
+            problems.append((("drain",), f"only dataflow os has a drain (got dataflow {self.dataflow!r})"))
+        if problems:
+            raise RuleError(problems)
+        return self
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """The number of processing elements."""
+        return self.rows * self.cols
+
+    def __str__(self) -> str:
+        drain = ", drain" if self.drain else ""
+        return f"systolic {self.rows}x{self.cols} {self.dataflow}, folds {self.folds}{drain}"
+
+
+Array = Annotated[UnrolledArray | SystolicArray, Field(discriminator="kind")]
+
+
+class FoldTerms(NamedTuple):
+    """Cycles of all folds of one tile on a systolic array, by cause."""
+
+    folds: Any
+    load: Any
+    stream: Any
+    skew: Any
+    drain: Any
+
+    @property
+    def total(self) -> Any:
+        """The cycles of the tile."""
+        return self.load + self.stream + self.skew + self.drain
+
+
+def gemm_of_conv(dims: Dims) -> tuple[Any, Any, Any]:
+    """Return (M, K, N) of a convolution as a matrix product: output pixels, products per output, filters."""
+    return dims["N"] * dims["P"] * dims["Q"], dims["C"] * dims["R"] * dims["S"], dims["K"]
+
+
+def systolic_cycles(array: SystolicArray, M: Any, K: Any, N: Any) -> FoldTerms:
+    """Return the cycles of the product M×K · K×N with operands always at hand, exact.
+
+    Serialised folds: ⌈rows dim/R⌉·⌈cols dim/C⌉ folds of load + T + (R + C − 2) + drain. Pipelined (ws): weight
+    tiles follow each other after max(M, 4, R) cycles, the first preload into an empty array costs 2R − 1 more.
+    """
+    rows, cols = array.rows, array.cols
+    on_rows, on_cols, streamed = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.dataflow]
+    folds = _ceil_div(on_rows, rows) * _ceil_div(on_cols, cols)
+    skew = rows + cols - 2
+    if array.folds == "pipelined":
+        stream = _larger(streamed, 4)
+        wait_for_preload = _larger(stream, rows) - stream
+        return FoldTerms(folds, folds * wait_for_preload + 2 * rows - 1, folds * stream, skew + 0 * folds, 0 * folds)
+    load = 0 if array.dataflow == "os" else rows
+    drain = rows if array.drain else 0
+    return FoldTerms(folds, folds * load, folds * streamed, folds * skew, folds * drain)
+
+
+def unrolled_cycles(array: UnrolledArray, dims: Dims) -> Any:
+    """Return one cycle per iteration of the loops that are left, plus the depth of the pipeline."""
+    iterations: Any = 1
+    for dim, extent in array.spatial.items():
+        iterations = iterations * _ceil_div(dims[dim], extent)
+    return iterations + array.pipeline_cycles
+
+
+def array_cycles(array: UnrolledArray | SystolicArray, dims: Dims) -> Any:
+    """Return the cycles that the array needs for one tile, operands always at hand."""
+    if isinstance(array, UnrolledArray):
+        return unrolled_cycles(array, dims)
+    return systolic_cycles(array, *gemm_of_conv(dims)).total
+
+
+def array_accesses(array: UnrolledArray | SystolicArray, dims: Dims, *, accumulate: Any = False) -> dict[str, Any]:
+    """Return the words that one tile reads and writes in on-chip memory: input, weight, psum reads, psum writes.
+
+    ``accumulate`` (bool or array of bool): the tile adds to partial sums that earlier tiles left in memory.
+    Lanes, rows and columns beyond the tile's edge read nothing.
+    """
+    if isinstance(array, UnrolledArray):
+        return _unrolled_accesses(array, dims, accumulate)
+    return _systolic_accesses(array, *gemm_of_conv(dims), accumulate)
+
+
+def _unrolled_accesses(array: UnrolledArray, dims: Dims, accumulate: Any) -> dict[str, Any]:
+    """Reduction loops run innermost with partial sums in registers; an operand is multicast to all its users."""
+    repeats = {dim: _ceil_div(dims[dim], extent) for dim, extent in array.spatial.items()}
+    pixels = dims["N"] * dims["P"] * dims["Q"]
+    products = dims["C"] * dims["R"] * dims["S"]
+    outputs = pixels * dims["K"]
+    return {
+        "input_reads": pixels * products * repeats["K"],
+        "weight_reads": products * dims["K"] * repeats["N"] * repeats["P"] * repeats["Q"],
+        "psum_reads": outputs * accumulate,
+        "psum_writes": outputs,
+    }
+
+
+def _systolic_accesses(array: SystolicArray, M: Any, K: Any, N: Any, accumulate: Any) -> dict[str, Any]:
+    """The stationary operand is read once; a streamed one once per fold of the dimension that it lacks."""
+    outputs = M * N
+    if array.dataflow == "os":
+        inputs, weights, passes = M * K * _ceil_div(N, array.cols), K * N * _ceil_div(M, array.rows), 1
+    elif array.dataflow == "ws":
+        inputs, weights, passes = M * K * _ceil_div(N, array.cols), K * N, _ceil_div(K, array.rows)
+    else:
+        inputs, weights, passes = M * K, K * N * _ceil_div(M, array.cols), _ceil_div(K, array.rows)
+    return {
+        "input_reads": inputs,
+        "weight_reads": weights,
+        "psum_reads": outputs * (passes - 1 + accumulate),
+        "psum_writes": outputs * passes,
+    }
+
+
+def _ceil_div(a: Any, b: int) -> Any:
+    return -(-a // b)
+
+
+def _larger(a: Any, b: int) -> Any:
+    """Return max(a, b) for an int (staying an int) or element by element."""
+    return np.maximum(a, b) if isinstance(a, np.ndarray) else max(a, b)

@@ -1,0 +1,121 @@
+"""FPGA resources: what an architecture needs, what a board has, and whether it fits.
+
+    resources(arch)                      # Resources(dsp=144, bram36=119)
+    load_board("pynq_z2").dsp            # 220
+
+DSP and block-RAM counts follow the blocks' geometry (UG479, UG473, UG579, UG573); LUTs and flip-flops of the
+control around them are not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from pydantic import Field
+
+from xaisim.config import Config, find_named, load_yaml
+from xaisim.hardware.array import SystolicArray, UnrolledArray
+from xaisim.hardware.memory import Sram
+
+BRAM18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+"""Depth and width in bits of half a BRAM36 (7 series UG473, UltraScale UG573)."""
+
+_MULTIPLIER_BITS = {"dsp48e1": (25, 18), "dsp48e2": (27, 18)}  # signed; UG479, UG579
+
+DspKind = Literal["dsp48e1", "dsp48e2"]
+
+
+class Board(Config):
+    """What the FPGA of a board has."""
+
+    device: str
+    dsp_kind: DspKind
+    lut: int = Field(ge=0)
+    ff: int = Field(ge=0)
+    bram36: int = Field(ge=0)
+    uram: int = Field(ge=0)
+    dsp: int = Field(ge=0)
+    source: str
+
+
+class Resources(NamedTuple):
+    """What an architecture takes of an FPGA."""
+
+    dsp: int
+    bram36: int
+
+
+class Vector(Protocol):
+    """Anything with a number of lanes."""
+
+    @property
+    def lanes(self) -> int: ...
+
+
+class Chip(Protocol):
+    """The parts of an architecture that take FPGA resources."""
+
+    @property
+    def array(self) -> UnrolledArray | SystolicArray: ...
+    @property
+    def vector(self) -> Vector: ...
+    @property
+    def on_chip(self) -> Sequence[Sram]: ...
+
+
+def load_board(name: str) -> Board:
+    """Return a board of ``arch_configs/boards``; raise ``UserError`` with the choices for an unknown one."""
+    return load_yaml(Board, find_named("arch_configs/boards", name, kind="board"))
+
+
+def dsps(macs: int, bits: int, kind: DspKind = "dsp48e2") -> int:
+    """Return the DSP blocks that do ``macs`` signed multiply-accumulates of ``bits`` × ``bits`` per cycle.
+
+    A DSP48E2 does two of 8 bits or fewer that share an operand. Wider operands than the multiplier are split into
+    pieces one bit narrower than its ports (the lower ones are unsigned): 32 bits take 2 × 2 blocks.
+    """
+    if bits <= 8 and kind == "dsp48e2":
+        return -(-macs // 2)
+    wide, narrow = _MULTIPLIER_BITS[kind]
+    per_mac = -(-(bits - 1) // (wide - 1)) * -(-(bits - 1) // (narrow - 1))
+    return macs * per_mac
+
+
+def dpu_dsps(pixels: int, in_channels: int, out_channels: int, *, high: bool) -> int:
+    """Return the DSP blocks of a DPUCZDX8G of the given parallelism, exact for all its sizes (PG338).
+
+    Two 8-bit MACs per block at twice the clock, plus two blocks; ``high`` DSP usage adds the accumulators.
+    """
+    multipliers = dsps(pixels * in_channels * out_channels, 8) // 2
+    return multipliers + 2 + (pixels * out_channels if high else 0)
+
+
+def bram36s(depth: int, width_bits: int, *, banks: int = 1, double: bool = False) -> int:
+    """Return the BRAM36 of a buffer of ``depth`` words: the best of B·⌈W/w⌉·⌈(D/B)/d⌉ over the BRAM18 shapes.
+
+    ``double`` doubles the depth for a second buffer.
+    """
+    words = -(-depth * (2 if double else 1) // banks)
+    bram18 = min(banks * -(-width_bits // width) * -(-words // height) for height, width in BRAM18_SHAPES)
+    return -(-bram18 // 2)
+
+
+def buffer_bram36s(memory: Sram) -> int:
+    """Return the BRAM36 of an on-chip memory: its port gives the width, its size (all buffers) the depth."""
+    width_bytes = -(-memory.bytes_per_cycle // 1)
+    return bram36s(-(-memory.size // int(width_bytes)), int(width_bytes) * 8)
+
+
+def resources(chip: Chip, kind: DspKind = "dsp48e2") -> Resources:
+    """Return the DSP blocks and BRAM36 of an architecture; a vector lane has a multiplier like the array's."""
+    multipliers = chip.array.macs_per_cycle
+    bits = chip.array.multiplier_bits
+    dsp = dsps(multipliers, bits, kind) + dsps(chip.vector.lanes, bits, kind)
+    return Resources(dsp, sum(buffer_bram36s(memory) for memory in chip.on_chip))
+
+
+def misfits(need: Resources, board: Board) -> list[str]:
+    """Return one text per kind of block of which ``need`` takes more than the board has."""
+    pairs = (("DSP", need.dsp, board.dsp), ("BRAM36", need.bram36, board.bram36))
+    return [f"needs {wants} {name}, {board.device} has {has}" for name, wants, has in pairs if wants > has]
