@@ -1,0 +1,65 @@
+"""What a method sees of the machine: it launches kernels on a device and gets tensors back.
+
+    logits = device.launch(forward, {"input": x})["logits"].real()
+
+A method is an ordinary function over a :class:`Device`; float64, fixed-point and dry devices run it unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from xaisim.ir.graph import Array, Graph
+from xaisim.ir.types import FixedPoint, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A batch of samples as the device holds them: integers with a fixed-point format, or real numbers."""
+
+    values: Array
+    type: TensorType
+
+    def real(self) -> Array:
+        """Return the values as real numbers (N, *shape)."""
+        if isinstance(self.type.format, FixedPoint):
+            return np.ldexp(self.values.astype(np.float64), -self.type.format.frac)
+        return self.values
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A named graph of real numbers that a device compiles and launches."""
+
+    name: str
+    graph: Graph
+
+    def __str__(self) -> str:
+        return f"kernel {self.name}\n{self.graph}"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch as recorded: the compiled kernel and how often its body runs."""
+
+    kernel: str
+    graph: Graph
+    trips: int
+    sync: bool
+    """The host waits for the result and decides something."""
+
+
+class Device(Protocol):
+    """Runs kernels and records the launches: the recorded list is the program that is mapped and timed."""
+
+    program: list[Launch]
+
+    def launch(
+        self, kernel: Kernel, feeds: Mapping[str, Array | Tensor], *, trips: int = 1, sync: bool = False
+    ) -> dict[str, Tensor]:
+        """Run ``kernel`` on every sample of ``feeds`` (``trips`` of them) and return its outputs by name."""
+        ...

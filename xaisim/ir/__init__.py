@@ -1,0 +1,1 @@
+"""The graph: types, operators, SSA nodes and the one evaluator that gives them their meaning."""

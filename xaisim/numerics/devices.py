@@ -1,0 +1,138 @@
+"""Three devices that run the same methods: float64 reference, bit-accurate fixed point, and dry (shapes only).
+
+    device = FixedDevice(formats, accumulator_bits=48)
+    METHODS["saliency"].run(device, model.graph, x, target=3)
+    device.program                                       what was launched: this is mapped and timed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from xaisim.attribution.device import Kernel, Launch, Tensor
+from xaisim.ir.fold import fold
+from xaisim.ir.graph import Array, Graph, Observer, evaluate
+from xaisim.ir.types import FixedPoint
+from xaisim.numerics.formats import Formats, to_integers
+from xaisim.numerics.quantise import quantise
+
+Progress = Callable[[str, int, int], None]
+"""(kernel, trips done, trips in all)"""
+
+_BATCH_BUDGET_BYTES = 96 << 20
+"""Live tensors of one evaluated batch stay about within this, so that any number of trips fits in memory."""
+
+
+class FloatDevice:
+    """The float64 reference; ``observe`` sees every tensor of every launch (calibration)."""
+
+    def __init__(
+        self, *, observe: Observer | None = None, batch_size: int | None = None, progress: Progress | None = None
+    ) -> None:
+        self.program: list[Launch] = []
+        self.observe = observe
+        self.batch_size = batch_size
+        self.progress = progress
+        self._compiled: dict[str, Graph] = {}
+
+    def launch(
+        self, kernel: Kernel, feeds: Mapping[str, Array | Tensor], *, trips: int = 1, sync: bool = False
+    ) -> dict[str, Tensor]:
+        """Run every trip of ``kernel``: inputs have one sample per trip, or a single one for all."""
+        graph = self._compiled.get(kernel.name)
+        if graph is None:
+            graph = self._compiled[kernel.name] = self.compile(kernel.graph, feeds)
+        self.program.append(Launch(kernel.name, graph, trips, sync))
+        arrays = {name: self.enter(feeds[name], graph.inputs[name].format) for name in graph.inputs}
+        return self.run(kernel.name, graph, arrays, trips)
+
+    def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:  # noqa: ARG002 - other devices do
+        """Return the graph that this device runs."""
+        return fold(graph)
+
+    def enter(self, feed: Array | Tensor, format: object) -> Array:  # noqa: ARG002 - other devices do
+        """Return host data in the device's numbers."""
+        return feed.values if isinstance(feed, Tensor) else np.asarray(feed, np.float64)
+
+    def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
+        """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
+        batch = self.batch_size or max(1, _BATCH_BUDGET_BYTES // (8 * peak_elements(graph)))
+        sums = {node.name for node in graph.nodes if node.op == "accumulate"}
+        parts: dict[str, list[Array]] = {output: [] for output in graph.outputs}
+        count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
+        for first in range(0, count, batch):
+            window = {k: a if len(a) == 1 else a[first : first + batch] for k, a in arrays.items()}
+            for output, value in evaluate(graph, window, observe=self.observe).items():
+                parts[output].append(value)
+            if self.progress:
+                self.progress(name, min(count, first + batch), count)
+        types = graph.types()
+        return {
+            output: Tensor(sum(values[1:], values[0]) if output in sums else _joined(values, count), types[output])
+            for output, values in parts.items()
+        }
+
+
+def _joined(values: list[Array], count: int) -> Array:
+    """Join batches; an output that no input reaches is the same for all of them."""
+    return values[0] if len(values[0]) == 1 and len(values) <= count and count > 1 else np.concatenate(values)
+
+
+class FixedDevice(FloatDevice):
+    """Integers only, bit by bit what the accelerator computes; it differs from the float device by ``quantise``."""
+
+    def __init__(
+        self,
+        formats: Formats,
+        accumulator_bits: int,
+        *,
+        observe: Observer | None = None,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(observe=observe, batch_size=batch_size, progress=progress)
+        self.formats = formats
+        self.accumulator_bits = accumulator_bits
+
+    def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
+        """Fold the constants, then quantise."""
+        given = {
+            name: feed.type.format
+            for name, feed in feeds.items()
+            if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
+        }
+        return quantise(fold(graph), self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
+
+    def enter(self, feed: Array | Tensor, format: object) -> Array:
+        """Quantise host data to the input's format; a tensor of this device is handed over as it is."""
+        if isinstance(feed, Tensor):
+            return feed.values
+        if not isinstance(format, FixedPoint):
+            raise TypeError(f"an input of a fixed-point kernel has format {format}")
+        return to_integers(feed, format)
+
+
+class DryDevice(FixedDevice):
+    """Compiles and records like the fixed device, but computes nothing: outputs are zeros of the right shape."""
+
+    def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return zeros."""
+        types = graph.types()
+        return {output: Tensor(np.zeros((1, *types[output].shape), np.int64), types[output]) for output in graph.outputs}
+
+
+def peak_elements(graph: Graph) -> int:
+    """Return the largest number of elements alive at once while one sample is evaluated (gathered windows too)."""
+    last_use = {arg: i for i, node in enumerate(graph.nodes) for arg in node.args}
+    live = sum(t.size for name, t in graph.inputs.items() if name in last_use)
+    peak = live
+    types = graph.types()
+    for i, node in enumerate(graph.nodes):
+        live += node.type.size
+        peak = max(peak, live)
+        live -= sum(
+            types[arg].size for arg in set(node.args) if last_use[arg] == i and arg not in graph.constants
+        )
+    return max(1, peak)

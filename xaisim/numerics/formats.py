@@ -1,0 +1,155 @@
+"""Which fixed-point format each tensor gets: calibrated from the ranges seen on samples, uniform, or overridden.
+
+    ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ranges)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from xaisim.config import Config, UserError, load_yaml
+from xaisim.ir.graph import Array
+from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
+
+
+def _checked_format(text: str) -> str:
+    parse_fixed_point(text)
+    return text
+
+
+FormatText = Annotated[str, AfterValidator(_checked_format)]
+Width = Annotated[int, Field(ge=2, le=32)]
+
+
+class Numerics(Config):
+    """What a user chooses about numbers. Widths are in bits; a format is written ``q16.8``."""
+
+    weights: Width = 16
+    activations: Width = 16
+    gradients: Width = 16
+    attributions: Width = 16
+    path: Width = 16
+    """Path positions α and weights."""
+    uniform: FormatText | None = None
+    """One format for every tensor instead of calibrated ones."""
+    calibration: Literal["max", "percentile"] = "max"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
+    """Which percentile of |values| the format must hold, where calibration is ``percentile``."""
+    headroom_bits: Annotated[int, Field(ge=0, le=8)] = 0
+    """Integer bits beyond what calibration saw."""
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+    overrides: dict[str, FormatText] = {}
+    """Formats of single tensors by name, as ``xaisim show graph`` prints them."""
+
+
+NAMED_NUMERICS = {
+    "fixed16": Numerics(),
+    "fixed8": Numerics(weights=8, activations=8, gradients=8, attributions=8, path=8),
+}
+
+
+def load_numerics(name: str) -> Numerics:
+    """Return ``fixed16``, ``fixed8``, a uniform format written like ``q16.8``, or a YAML file."""
+    if name in NAMED_NUMERICS:
+        return NAMED_NUMERICS[name]
+    if name.lower().startswith("q"):
+        try:
+            format = parse_fixed_point(name)
+            width = format.bits
+            if not 2 <= width <= 32:
+                raise ValueError(f"a tensor has 2 to 32 bits, got {width}")
+        except ValueError as error:
+            raise UserError(f"numerics {name!r}: {error}") from None
+        return Numerics(
+            weights=width, activations=width, gradients=width, attributions=width, path=width, uniform=name.lower()
+        )
+    if name.endswith((".yaml", ".yml")):
+        return load_yaml(Numerics, name)
+    raise UserError(
+        f"unknown numerics {name!r}; choices: {', '.join(NAMED_NUMERICS)}, a format like q16.8, or a .yaml file"
+    )
+
+
+@dataclass(slots=True)
+class Ranges:
+    """The largest magnitude seen of every tensor, in real numbers."""
+
+    percentile: float | None = None
+    largest: dict[str, float] = field(default_factory=dict)
+
+    def see(self, name: str, values: Array) -> None:
+        """Take note of one batch of a tensor."""
+        magnitude = np.abs(values)
+        seen = float(magnitude.max(initial=0) if self.percentile is None else np.percentile(magnitude, self.percentile))
+        self.largest[name] = max(self.largest.get(name, 0.0), seen)
+
+
+_ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "mean_gradient"})
+_TABLES = frozenset({"alpha", "weight"})
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Answers which format a tensor has. Without ranges (dry runs) only the widths mean something."""
+
+    numerics: Numerics
+    ranges: Mapping[str, float] | None = None
+
+    def of(self, name: str, *, backward: bool = False) -> FixedPoint:
+        """Return the format of an input or node."""
+        n = self.numerics
+        if name in n.overrides:
+            return self._finished(parse_fixed_point(n.overrides[name]))
+        if name in _TABLES:
+            width = n.path
+        elif name in _ATTRIBUTIONS:
+            width = n.attributions
+        else:
+            width = n.gradients if backward else n.activations
+        if n.uniform is not None:
+            return self._finished(parse_fixed_point(n.uniform))
+        if self.ranges is None:
+            return self._finished(FixedPoint(width, width // 2))
+        if name not in self.ranges:
+            raise KeyError(f"calibration never saw {name!r}")
+        return self._finished(fitting(self.ranges[name], width, n.headroom_bits))
+
+    def of_constant(self, name: str, value: Array | None) -> FixedPoint:
+        """Return the format of a constant: the finest that holds its largest element."""
+        n = self.numerics
+        if name in n.overrides:
+            return self._finished(parse_fixed_point(n.overrides[name]))
+        if n.uniform is not None:
+            return self._finished(parse_fixed_point(n.uniform))
+        if value is None:
+            return self._finished(FixedPoint(n.weights, n.weights // 2))
+        return self._finished(fitting(float(np.abs(value).max(initial=0)), n.weights))
+
+    def _finished(self, format: FixedPoint) -> FixedPoint:
+        return FixedPoint(format.bits, format.frac, self.numerics.rounding, self.numerics.overflow)
+
+
+def fitting(largest: float, bits: int, headroom_bits: int = 0) -> FixedPoint:
+    """Return the format of ``bits`` with the most fraction bits that holds ±``largest`` after rounding."""
+    if largest == 0 or not math.isfinite(largest):
+        return FixedPoint(bits, bits - 1)
+    high = (1 << (bits - 1)) - 1
+    frac = math.floor(math.log2(high) - math.log2(largest))
+    while math.floor(math.ldexp(largest, frac) + 0.5) > high:
+        frac -= 1
+    while math.floor(math.ldexp(largest, frac + 1) + 0.5) <= high:
+        frac += 1
+    return FixedPoint(bits, max(-128, min(128, frac - headroom_bits)))
+
+
+def to_integers(values: Array, format: FixedPoint) -> Array:
+    """Convert host data to the device's integers: nearest (ties up), saturating. Returns int64."""
+    scaled = np.floor(np.ldexp(np.asarray(values, np.float64), format.frac) + 0.5)
+    return np.clip(scaled, format.low, format.high).astype(np.int64)

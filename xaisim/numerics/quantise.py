@@ -1,0 +1,216 @@
+"""Turn a graph of real numbers into one of fixed-point integers in which only ``requant`` rounds.
+
+    quantise(graph, formats, accumulator_bits=48)
+
+Every sum of products becomes an exact node ``<name>.exact`` of a proven bound, followed by a ``requant``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from xaisim.config import UserError
+from xaisim.ir.graph import Array, Constant, Graph, GraphBuilder
+from xaisim.ir.ops import Node
+from xaisim.ir.types import FixedPoint, TensorType
+from xaisim.numerics.formats import Formats, to_integers
+
+_WIDEST = 62  # bits of an exact sum on the vector unit, so that int64 never overflows
+_ARRAY_OPS = ("conv", "linear")
+
+
+def quantise(
+    graph: Graph, formats: Formats, *, accumulator_bits: int, inputs: Mapping[str, FixedPoint] | None = None
+) -> Graph:
+    """Return ``graph`` in fixed point.
+
+    ``inputs`` overrides the format of inputs that another kernel hands over as they are. Raises
+    :class:`UserError` where a sum may exceed ``accumulator_bits``, naming the bound and the width that would do.
+    """
+    q = _Quantiser(graph, formats, accumulator_bits)
+    for name, type in graph.inputs.items():
+        given = (inputs or {}).get(name)
+        q.input(name, TensorType(type.shape, given or formats.of(name)))
+    for node in graph.nodes:
+        q.lower(node)
+    return q.build(*(q.output(name) for name in graph.outputs))
+
+
+class _Quantiser(GraphBuilder):
+    """Walks the real graph once and appends the fixed one."""
+
+    def __init__(self, graph: Graph, formats: Formats, accumulator_bits: int) -> None:
+        super().__init__()
+        self.graph = graph
+        self.formats = formats
+        self.accumulator_bits = accumulator_bits
+        self.users = graph.users()
+
+    def lower(self, node: Node) -> None:
+        """Append the fixed-point form of one node."""
+        self.layer, self.backward = node.layer, node.backward
+        for arg in node.args:
+            self.need(arg, node)
+        if node.op in ("add", "sub"):
+            self.exact(node, self.aligned(node))
+        elif node.op in _BOUNDS:
+            self.exact(node, node.args)
+        elif node.op == "concat":
+            to = self.formats.of(node.name, backward=node.backward)
+            self.copy(node, args=tuple(self.requant(f"{a}.to.{node.name}", a, to) for a in node.args))
+        elif node.op == "accumulate":
+            grown = self.fixed(node.args[0]).bits + int(node.attrs["trips"]).bit_length()
+            self.prove(node, grown - 1, "vector unit", _WIDEST)
+            self.copy(node, attrs={**node.attrs, "bits": grown})
+        else:
+            self.copy(node)
+
+    def exact(self, node: Node, args: tuple[str, ...]) -> None:
+        """Append the exact sum and the requant behind it (none where an accumulator takes the exact value)."""
+        bound = _BOUNDS[node.op](self, node, args)
+        if node.op in _ARRAY_OPS:
+            self.prove(node, bound.bit_length(), "accumulator", self.accumulator_bits)
+        else:
+            self.prove(node, bound.bit_length(), "vector unit", _WIDEST)
+        attrs = {**node.attrs, "bound": bound, "bits": max(2, bound.bit_length() + 1)}
+        into_accumulator = all(user.op == "accumulate" for user in self.users[node.name])
+        if self.users[node.name] and into_accumulator:
+            self.copy(node, args=args, attrs=attrs)
+            return
+        exact = self.copy(node, name=f"{node.name}.exact", args=args, attrs=attrs)
+        to = self.formats.of(self.stored_as(node).name, backward=node.backward)
+        self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=to)
+
+    def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
+        """Refuse a sum whose magnitude needs more than the unit has."""
+        if magnitude_bits + 1 > width:
+            raise UserError(
+                f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; "
+                f"it needs {magnitude_bits + 1} bits (narrower formats or a wider accumulator_bits would do)"
+            )
+
+    def stored_as(self, node: Node) -> Node:
+        """Return the node whose range decides the format: what a ReLU or gate lets through, where that is all.
+
+        Values that are cut to zero right away need no range; masks look at the value behind the ReLU.
+        """
+        users = [user for user in self.users[node.name] if user.op != "positive"]
+        only = users[0] if len(users) == 1 else None
+        if only is None or only.op not in ("relu", "gate") or only.args[0] != node.name:
+            return node
+        return only if node.name in self.graph.outputs else self.stored_as(only)
+
+    def aligned(self, node: Node) -> tuple[str, ...]:
+        """Give the operands of a sum one fraction: shifts left are exact, and as far as 48 bits they are wires."""
+        formats = [self.fixed(arg) for arg in node.args]
+        frac = min(max(f.frac for f in formats), *(f.frac + 48 - f.bits for f in formats))
+        return tuple(
+            self.requant(f"{arg}.at.{node.name}", arg, FixedPoint(min(48, f.bits + max(0, frac - f.frac)), frac))
+            for arg, f in zip(node.args, formats, strict=True)
+        )
+
+    def requant(self, name: str, arg: str, to: FixedPoint) -> str:
+        """Append a change of format, or nothing where there is none."""
+        f = self.fixed(arg)
+        if (f.bits, f.frac) == (to.bits, to.frac) and f == to:
+            return arg
+        return self.add(name if name not in self.types else f"{name}.b", "requant", arg, from_frac=f.frac, to=to)
+
+    def fixed(self, name: str) -> FixedPoint:
+        """Return the fixed-point format of a tensor of the new graph."""
+        format = self.types[name].format
+        if not isinstance(format, FixedPoint):
+            raise TypeError(f"{name} has no fixed-point format but {format}")
+        return format
+
+    def need(self, name: str, user: Node) -> None:
+        """Quantise a constant when it is first read; a bias takes the fraction of the sum it joins."""
+        if name in self.types or name not in self.graph.constants:
+            return
+        constant = self.graph.constants[name]
+        if user.op in _ARRAY_OPS and name in user.args[2:]:
+            frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
+            format = _bias_format(constant.value, frac, self.accumulator_bits)
+        else:
+            format = self.formats.of_constant(name, constant.value)
+        value = None if constant.value is None else to_integers(constant.value, format)
+        self.constant(name, value, TensorType(constant.type.shape, format))
+
+    def output(self, name: str) -> str:
+        """Return an output's name, quantising it where it is a constant that no node reads."""
+        if name in self.graph.constants and name not in self.types:
+            constant = self.graph.constants[name]
+            format = self.formats.of_constant(name, constant.value)
+            value = None if constant.value is None else to_integers(constant.value, format)
+            self.constant(name, value, TensorType(constant.type.shape, format))
+        return name
+
+    # --- bounds: the largest |integer| an exact sum can reach ---------------------------------------------------------
+
+    def peak(self, name: str) -> int:
+        """Return the largest |integer| of a tensor: its value's where it is constant, its format's otherwise."""
+        constant: Constant | None = self.constants.get(name)
+        if constant is not None and constant.value is not None:
+            return int(np.abs(constant.value).max(initial=0))
+        return -self.fixed(name).low
+
+    def products(self, node: Node, args: tuple[str, ...]) -> int:
+        """Σ|w|·max|x| + |b| of the worst output, or the formats' worst case for weights that are not known."""
+        x, w = args[0], args[1]
+        constant: Constant | None = self.constants.get(w)
+        shape = self.types[w].shape
+        if constant is not None and constant.value is not None:
+            outputs = 1 if node.attrs.get("transposed") else 0
+            axes = tuple(i for i in range(len(shape)) if i != outputs)
+            norm = int(np.abs(constant.value).sum(axis=axes).max())
+        else:
+            outputs = shape[1] if node.attrs.get("transposed") else shape[0]
+            norm = math.prod(shape) // outputs * self.peak(w)
+        return norm * self.peak(x) + sum(self.peak(b) for b in args[2:])
+
+    def product(self, _node: Node, args: tuple[str, ...]) -> int:
+        """|a|·|b|."""
+        return self.peak(args[0]) * self.peak(args[1])
+
+    def window(self, node: Node, args: tuple[str, ...]) -> int:
+        """A whole window times its scale."""
+        return math.prod(node.attrs["kernel"]) * self.product(node, args)
+
+    def sum(self, _node: Node, args: tuple[str, ...]) -> int:
+        """|a| + |b|."""
+        return sum(self.peak(arg) for arg in args)
+
+    def overlap(self, node: Node, args: tuple[str, ...]) -> int:
+        """Every window that covers a place may route its gradient there."""
+        windows = (math.ceil(k / s) for k, s in zip(node.attrs["kernel"], node.attrs["stride"], strict=True))
+        return math.prod(windows) * self.peak(args[0])
+
+    def interpolated(self, _node: Node, args: tuple[str, ...]) -> int:
+        """Σ|row|·Σ|column|·max|x|."""
+        norms = [
+            int(np.abs(c.value).sum(axis=1).max()) if c.value is not None else 2 * self.peak(name)
+            for name, c in ((name, self.constants[name]) for name in args[1:])
+        ]
+        return math.prod(norms) * self.peak(args[0])
+
+
+_BOUNDS = {
+    "conv": _Quantiser.products,
+    "linear": _Quantiser.products,
+    "mul": _Quantiser.product,
+    "avgpool": _Quantiser.window,
+    "add": _Quantiser.sum,
+    "sub": _Quantiser.sum,
+    "unpool": _Quantiser.overlap,
+    "upsample": _Quantiser.interpolated,
+}
+
+
+def _bias_format(value: Array | None, frac: int, accumulator_bits: int) -> FixedPoint:
+    """Return the narrowest format of at least 16 bits that holds the bias at the sum's fraction."""
+    largest = 0.0 if value is None else float(np.abs(value).max(initial=0))
+    bits = max(16, math.frexp(math.ldexp(largest, frac) + 1)[1] + 1)
+    return FixedPoint(min(bits, accumulator_bits), frac)
