@@ -16,11 +16,19 @@ import json
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
-from pydantic import WithJsonSchema as _WithJsonSchema
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -82,7 +90,7 @@ Bytes = Annotated[
     int,
     BeforeValidator(parse_bytes),
     PlainSerializer(format_bytes, return_type=str, when_used="json"),
-    _WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB)$", "examples": ["128KiB"]}),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB)$", "examples": ["128KiB"]}),
 ]
 """A number of bytes, written with its unit."""
 
@@ -146,21 +154,12 @@ def load_yaml(cls: type[M], source: str | Path, *, text: str | None = None) -> M
 
     ``text`` is the content if it is already at hand; ``source`` then only names it in messages.
     """
-    name = str(source)
-    document = _parse(_read(Path(source)) if text is None else text, name)
-    try:
-        # Validated as JSON: a strict model then still takes a list for a tuple and a text for an enum.
-        return cls.model_validate_json(json.dumps(document.data))
-    except ValidationError as error:
-        raise UserError("\n".join(_error_lines(cls, error, document, name))) from None
+    return _validate(cls, _parse(_read(Path(source)) if text is None else text, str(source)))
 
 
 def load_data(cls: type[M], data: Mapping[str, Any], source: str = "options") -> M:
     """Build ``cls`` from plain data as ``load_yaml`` would; messages name ``source`` instead of a file position."""
-    try:
-        return cls.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        raise UserError("\n".join(_error_lines(cls, error, _Document(dict(data), {}, {}), source))) from None
+    return _validate(cls, _Document(source, dict(data)))
 
 
 def json_schema(cls: type[BaseModel]) -> dict[str, Any]:
@@ -168,12 +167,44 @@ def json_schema(cls: type[BaseModel]) -> dict[str, Any]:
     return cls.model_json_schema(mode="validation")
 
 
-class _Document(NamedTuple):
-    """Plain data, and where each key and each value of it stands (1-based line and column)."""
+Position = tuple[int, int]  # line and column from 1; (0, 0) where there is no file
 
-    data: dict[str, Any]
-    keys: dict[KeyPath, tuple[int, int]]
-    values: dict[KeyPath, tuple[int, int]]
+
+class _Problem(NamedTuple):
+    position: Position
+    path: KeyPath
+    text: str
+
+
+@dataclass(frozen=True)
+class _Document:
+    """Plain data, where each key and value of it stands, and what was no plain data."""
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict)
+    keys: dict[KeyPath, Position] = field(default_factory=dict)
+    values: dict[KeyPath, Position] = field(default_factory=dict)
+    problems: list[_Problem] = field(default_factory=list)
+
+
+def _validate(cls: type[M], document: _Document) -> M:
+    problems = list(document.problems)
+    try:
+        # Validated as JSON: a strict model then still takes a list for a tuple and a text for an enum.
+        model = cls.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        already = {problem.path for problem in problems}
+        problems += [problem for problem in _problems(cls, error, document) if problem.path not in already]
+    if not problems:
+        return model
+    problems.sort(key=lambda problem: problem.position)
+    raise UserError("\n".join(_line(document.name, problem) for problem in problems))
+
+
+def _line(name: str, problem: _Problem) -> str:
+    line, column = problem.position
+    where = f"{name}:{line}:{column}" if line else name
+    return f"{where}: {_path_text(problem.path)}: {problem.text}" if problem.path else f"{where}: {problem.text}"
 
 
 def _read(path: Path) -> str:
@@ -201,72 +232,65 @@ def _parse(text: str, name: str) -> _Document:
     if node is None:
         raise UserError(f"{name}:1:1: empty file; expected a mapping of keys to values")
     if not isinstance(node, MappingNode):
-        raise UserError(f"{name}:{_position(node)}: expected a mapping of keys to values")
-    document = _Document({}, {}, {(): _mark(node)})
-    problems: list[str] = []
-    document.data.update(_plain(node, (), document, problems, set()))
-    if problems:
-        raise UserError("\n".join(f"{name}:{problem}" for problem in problems))
+        raise UserError(_line(name, _Problem(_mark(node), (), "expected a mapping of keys to values")))
+    document = _Document(name)
+    document.data.update(_plain(node, (), document, set()))
     return document
 
 
-def _mark(node: Node) -> tuple[int, int]:
+def _mark(node: Node) -> Position:
     return node.start_mark.line + 1, node.start_mark.column + 1
 
 
-def _position(node: Node) -> str:
-    line, column = _mark(node)
-    return f"{line}:{column}"
-
-
-def _plain(node: Node, path: KeyPath, document: _Document, problems: list[str], seen: set[int]) -> Any:
-    """Return a node as plain data, noting where it stands; YAML beyond plain data is added to ``problems``."""
+def _plain(node: Node, path: KeyPath, document: _Document, seen: set[int]) -> Any:
+    """Return a node as plain data, noting where it stands; what is no plain data becomes a problem."""
     document.values[path] = _mark(node)
     if id(node) in seen:
-        problems.append(f"{_position(node)}: {_path_text(path)}: aliases (*name) are not read; write the value out")
+        here = document.keys.get(path, _mark(node))  # the node itself stands at its anchor
+        document.problems.append(_Problem(here, path, "aliases (*name) are not read; write the value out"))
         return None
     seen.add(id(node))
     if isinstance(node, SequenceNode):
-        return [_plain(item, (*path, index), document, problems, seen) for index, item in enumerate(node.value)]
+        return [_plain(item, (*path, index), document, seen) for index, item in enumerate(node.value)]
     if isinstance(node, MappingNode):
-        return dict(_plain_items(node, path, document, problems, seen))
-    assert isinstance(node, ScalarNode)
-    return _scalar(node, path, problems)
-
-
-def _plain_items(
-    node: MappingNode, path: KeyPath, document: _Document, problems: list[str], seen: set[int]
-) -> Iterator[tuple[str, Any]]:
-    for key_node, value_node in node.value:
-        if not isinstance(key_node, ScalarNode):
-            problems.append(f"{_position(key_node)}: {_path_text(path)}: a key must be a plain word")
-            continue
-        key = str(key_node.value)
-        here = (*path, key)
-        if here in document.keys:
-            first = document.keys[here][0]
-            problems.append(f"{_position(key_node)}: {_path_text(here)}: duplicate key; first given in line {first}")
-            continue
-        document.keys[here] = _mark(key_node)
-        yield key, _plain(value_node, here, document, problems, seen)
-
-
-def _scalar(node: ScalarNode, path: KeyPath, problems: list[str]) -> Any:
-    kind, text = str(node.tag).removeprefix("tag:yaml.org,2002:"), node.value
+        return dict(_plain_items(node, path, document, seen))
     try:
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return text.lower() == "true"
-        if kind == "int":
-            return int(text, {"0o": 8, "0x": 16}.get(text[:2].lower(), 10))
-        if kind == "float":
-            return float(text.replace(".inf", "inf").replace(".nan", "nan").replace("_", ""))
-    except ValueError:
-        problems.append(f"{_position(node)}: {_path_text(path)}: not a number (got {text!r})")
+        return _scalar(str(node.tag).removeprefix("tag:yaml.org,2002:"), node.value)
+    except ValueError as error:
+        document.problems.append(_Problem(_mark(node), path, str(error)))
         return None
+
+
+def _plain_items(node: MappingNode, path: KeyPath, document: _Document, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    for key_node, value_node in node.value:
+        key = str(key_node.value) if isinstance(key_node, ScalarNode) else ""
+        here = (*path, key)
+        if not key:
+            document.problems.append(_Problem(_mark(key_node), path, "a key must be a plain word"))
+        elif here in document.keys:
+            text = f"duplicate key; first given in line {document.keys[here][0]}"
+            document.problems.append(_Problem(_mark(key_node), here, text))
+        else:
+            document.keys[here] = _mark(key_node)
+            yield key, _plain(value_node, here, document, seen)
+
+
+def _scalar(kind: str, text: str) -> Any:
+    """Return a YAML 1.2 scalar as a Python value; raise ``ValueError`` with the rule for one that is not read."""
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind in ("int", "float"):
+        base = {"0o": 8, "0x": 16}.get(text[:2].lower(), 10)
+        try:
+            return int(text, base) if kind == "int" else float(re.sub(r"\.(?=inf|nan)|_", "", text.lower()))
+        except ValueError:
+            raise ValueError(f"not a number (got {text!r})") from None
     if kind not in ("str", "timestamp"):  # a date is text to us
-        problems.append(f"{_position(node)}: {_path_text(path)}: tags such as {node.tag} are not read")
+        raise ValueError(f"tags such as {kind} are not read")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("not Unicode text")
     return text
 
 
@@ -274,28 +298,28 @@ def _scalar(node: ScalarNode, path: KeyPath, problems: list[str]) -> Any:
 # Telling what is wrong
 
 
-def _error_lines(cls: type[BaseModel], error: ValidationError, document: _Document, name: str) -> list[str]:
-    """Return one line per problem, in the order of the file."""
-    found: list[tuple[tuple[int, int], str]] = []
+def _problems(cls: type[BaseModel], error: ValidationError, document: _Document) -> Iterator[_Problem]:
+    """Give every problem that pydantic found its place in the document and a rule in our words."""
     for item in error.errors(include_url=False):
-        path = _data_path(document.data, item["loc"], missing=item["type"] == "missing")
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # only because some items are wrong, and those are told
+        path = _data_path(document.data, item)
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, RuleError):
-            found += [_line((*path, *below), rule, document, name) for below, rule in cause.problems]
+            for below, rule in cause.problems:
+                yield _Problem(_place(document, (*path, *below)), (*path, *below), rule)
+        elif item["type"] == "extra_forbidden":
+            model = _model_at(cls, item["loc"][:-1])
+            yield _Problem(document.keys.get(path, (0, 0)), path, _unknown_key(str(path[-1]), _keys_of(model)))
         else:
-            found.append(_line(path, _rule(cls, item, path), document, name, at_key=item["type"] == "extra_forbidden"))
-    return [line for _, line in sorted(found)]
+            yield _Problem(_place(document, path), path, _rule(item))
 
 
-def _line(
-    path: KeyPath, rule: str, document: _Document, name: str, *, at_key: bool = False
-) -> tuple[tuple[int, int], str]:
-    known = path
-    while known and known not in document.values:
-        known = known[:-1]
-    mark = (document.keys if at_key else document.values).get(known, (0, 0))
-    where = f"{name}:{mark[0]}:{mark[1]}" if mark != (0, 0) else name
-    return mark, f"{where}: {_path_text(path)}: {rule}" if path else f"{where}: {rule}"
+def _place(document: _Document, path: KeyPath) -> Position:
+    """Return where a value stands; for one that is missing, where the mapping around it begins."""
+    while path and path not in document.values:
+        path = path[:-1]
+    return document.values.get(path, (0, 0))
 
 
 def _path_text(path: KeyPath) -> str:
@@ -303,35 +327,37 @@ def _path_text(path: KeyPath) -> str:
     return text.removeprefix(".")
 
 
-def _data_path(data: Any, location: tuple[str | int, ...], *, missing: bool) -> KeyPath:
+def _data_path(data: Any, item: Any) -> KeyPath:
     """Return pydantic's location without the parts that are no keys of the data (names of union members)."""
-    path: list[str | int] = []
+    location, path = item["loc"], []
     for index, part in enumerate(location):
         inside = isinstance(data, dict) and part in data
         inside = inside or (isinstance(data, list) and isinstance(part, int) and part < len(data))
         if inside:
             data = data[part]
-        if inside or (missing and index == len(location) - 1):
+        if inside or (item["type"] == "missing" and index == len(location) - 1):
             path.append(part)
+    if item["type"].startswith("union_tag"):
+        path.append(item["ctx"]["discriminator"].strip("'"))
     return tuple(path)
 
 
-def _rule(cls: type[BaseModel], item: Any, path: KeyPath) -> str:
+def _unknown_key(key: str, choices: list[str]) -> str:
+    return "given twice, under two names" if key in choices else f"unknown key{_hint(key, choices)}"
+
+
+def _rule(item: Any) -> str:
     """Say which rule a value breaks: the rule, the value, the choices and the nearest of them."""
     kind, context = item["type"], item.get("ctx", {})
-    if kind == "missing":
+    if kind in ("missing", "union_tag_not_found"):
         return "required key missing"
-    if kind == "extra_forbidden":
-        return f"unknown key{_hint(str(path[-1]), _keys_of(_model_at(cls, item['loc'][:-1])))}"
-    if kind == "union_tag_not_found":
-        return f"required key {context['discriminator']} missing"
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
-        value = context["tag"] if kind == "union_tag_invalid" else item["input"]
-        prefix = f"{context['discriminator'].strip(chr(39))} " if kind == "union_tag_invalid" else ""
-        return f"{prefix}must be one of {', '.join(choices)} (got {_show(value)}){did_you_mean(str(value), choices)}"
-    message = str(context["error"]) if kind == "value_error" else item["msg"]
-    message = message.replace("Input should be", "must be").replace("Value error, ", "")
+        value = context.get("tag", item["input"])
+        return f"must be one of {', '.join(choices)} (got {_show(value)}){did_you_mean(str(value), choices)}"
+    if kind == "too_short":
+        return f"must have at least {context['min_length']} items (got {context['actual_length']})"
+    message = str(context["error"]) if kind == "value_error" else item["msg"].replace("Input should", "must")
     return f"{message[:1].lower()}{message[1:]} (got {_show(item['input'])})"
 
 
@@ -360,37 +386,18 @@ def _model_at(annotation: Any, location: Sequence[str | int]) -> type[BaseModel]
         return None
     if not location:
         return annotation
-    field = annotation.model_fields.get(str(location[0]))
-    return _model_at(field.annotation, location[1:]) if field else None
+    info = annotation.model_fields.get(str(location[0]))
+    return _model_at(info.annotation, location[1:]) if info else None
 
 
 def _has_tag(member: Any, tag: str | int) -> bool:
     member = get_args(member)[0] if get_origin(member) is Annotated else member
-    return any(tag in get_args(field.annotation) for field in member.model_fields.values())
+    return any(tag in get_args(info.annotation) for info in member.model_fields.values())
 
 
 def _keys_of(model: type[BaseModel] | None) -> list[str]:
     keys: list[str] = []
-    for name, field in (model.model_fields if model else {}).items():
-        alias = field.validation_alias
+    for name, info in (model.model_fields if model else {}).items():
+        alias = info.validation_alias
         keys += [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [name]
     return keys
-
-
-__all__ = [
-    "Bytes",
-    "Config",
-    "Field",
-    "RuleError",
-    "UserError",
-    "choose",
-    "data_root",
-    "did_you_mean",
-    "find_named",
-    "format_bytes",
-    "json_schema",
-    "load_data",
-    "load_yaml",
-    "parse_bytes",
-    "shipped_names",
-]

@@ -1,7 +1,6 @@
 """The MAC array: what a user writes, and closed forms for its cycles and operand words on one tile.
 
-    array = SystolicArray(kind="systolic", rows=32, cols=32, dataflow="os")
-    systolic_cycles(array, 256, 128, 256).total        # 10176
+    systolic_cycles(array, M=256, K=256, N=128).total        # 10176 on 32x32, output stationary
 
 A tile is ``dims``: extents of the loop nest N K C P Q R S, each an int or an int64 array (many tiles at once).
 Sources: SCALE-Sim v2/v3 for serialised folds, ONNXim's ``systolic_ws`` for pipelined ones.
