@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
 SIDE = 96
 CLASSES = 10
@@ -74,7 +74,7 @@ def draw_scene(
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Draw glyph ``digit`` over texture, strokes, blobs and fragments of the glyphs ``fragment_sources``.
 
-    The digit is lighter than everything around it, on top, and wholly inside the picture.
+    The digit is on top, wholly inside the picture, and lighter than what it lies on except for rare strokes.
     Returns the image (96×96×3) and the mask of the digit's strokes (96×96).
     """
     canvas = _draw_texture(rng)

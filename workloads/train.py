@@ -70,7 +70,7 @@ def train(name: str, recipe: Recipe, seed: int) -> nn.Module:
     images, targets = resize_images(images, side), torch.from_numpy(labels).long()
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = build(name).to(memory_format=torch.channels_last)
+    model = build(name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), recipe.peak_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.peak_rate, total_steps=steps, pct_start=0.2)
