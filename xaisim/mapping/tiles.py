@@ -1,0 +1,78 @@
+"""Tiles as columns: one row per transfer or computation of a tile, and the edges between them.
+
+    TileGraph.unit[i], .occupy_cycles[i], .latency_cycles[i]     row i runs on a unit for so long
+    TileGraph.edge_from[j] → .edge_to[j]                         and waits for what it reads
+
+Rows stand in program order: every unit takes its rows from top to bottom.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+
+
+class Unit(IntEnum):
+    """What a tile occupies. The host starts kernels and reads results back between them."""
+
+    DMA = 0
+    ARRAY = 1
+    VECTOR = 2
+    HOST = 3
+
+
+class Kind(IntEnum):
+    """What a row does."""
+
+    LOAD = 0
+    COMPUTE = 1
+    VECTOR = 2
+    STORE = 3
+
+
+class Edge(IntEnum):
+    """Why a row waits for another."""
+
+    DATA = 0  # it reads what the other makes
+    BUFFER = 1  # it fills a buffer that the other still uses
+
+
+class Allocations(NamedTuple):
+    """Which bytes of which on-chip memory hold a tile, from the row that fills it to the row that is last to use it."""
+
+    memory: Array
+    address: Array
+    size_bytes: Array
+    filled_by: Array
+    released_by: Array
+
+
+class TileGraph(NamedTuple):
+    """All tiles of one kernel body (one trip), in program order."""
+
+    stage: Array
+    unit: Array
+    kind: Array
+    occupy_cycles: Array
+    latency_cycles: Array
+    """Cycles after the unit is free again until the result is there."""
+    macs: Array
+    vector_ops: Array
+    read_bytes: Array
+    """(rows, memories): bytes read from each memory of the architecture."""
+    write_bytes: Array
+    region: Array
+    """(rows, 6): the output region k0 k1 p0 p1 q0 q1 (input region for loads)."""
+    edge_from: Array
+    edge_to: Array
+    edge_kind: Array
+    edge_distance: Array
+    """0: within a trip; 1: on the row of the trip before."""
+    allocations: Allocations
+
+    def __len__(self) -> int:
+        return len(self.stage)
