@@ -1,0 +1,182 @@
+"""The clock: when every tile starts and ends, and why each unit stood still before it.
+
+    trace = run_trip(tiles, previous=None)      one trip of the body
+    timing = run_loop(tiles, trips=50)          many, extrapolated exactly once they repeat
+
+Units take their rows in program order; a row starts when its unit is free and all it waits for has ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from xaisim.mapping.tiles import Edge, Kind, TileGraph, Unit
+
+Array = np.ndarray
+UNITS = (Unit.DMA, Unit.ARRAY, Unit.VECTOR)
+
+
+class Cause(IntEnum):
+    """Why a unit is idle: what it waited for last."""
+
+    NONE = 0
+    LOAD = 1  # a tile that is still on its way from DRAM
+    ARRAY = 2  # sums that the array has not finished
+    VECTOR = 3  # results that the vector unit has not finished
+    STORE = 4  # a tile of an earlier layer that is not in DRAM yet
+    BUFFER = 5  # a buffer that is still in use
+    FINISHED = 6  # nothing left to do in this launch
+    HOST = 7  # the host starts a kernel or reads a result back
+
+
+CAUSE_NAMES = {
+    Cause.LOAD: "waiting_for_load",
+    Cause.ARRAY: "waiting_for_array",
+    Cause.VECTOR: "waiting_for_vector",
+    Cause.STORE: "waiting_for_store",
+    Cause.BUFFER: "buffer_in_use",
+    Cause.FINISHED: "finished",
+    Cause.HOST: "host",
+}
+
+_DATA_CAUSE = {Kind.LOAD: Cause.LOAD, Kind.COMPUTE: Cause.ARRAY, Kind.VECTOR: Cause.VECTOR, Kind.STORE: Cause.STORE}
+
+
+class Trace(NamedTuple):
+    """Start, end and stall of every row of one trip, in cycles."""
+
+    start: Array
+    end: Array
+    """When the result is there; the unit is free ``latency_cycles`` earlier."""
+    stall: Array
+    """Cycles the unit stood idle before this row."""
+    cause: Array
+    """``Cause`` of that stall."""
+    unit_free: Array
+    """When each unit is free after the trip."""
+
+
+def edge_causes(tiles: TileGraph) -> Array:
+    """Return the ``Cause`` that waiting on each edge is charged to."""
+    by_kind = np.array([_DATA_CAUSE[kind] for kind in Kind])
+    return np.where(tiles.edge_kind == Edge.BUFFER, Cause.BUFFER, by_kind[tiles.kind[tiles.edge_from]])
+
+
+@njit(cache=True, nogil=True)
+def _trip(  # type: ignore[no-untyped-def] # numba
+    unit, occupy, latency, first_edge, edge_from, edge_distance, edge_cause, has_previous, previous_end, unit_free
+):
+    rows = len(unit)
+    start = np.empty(rows, np.int64)
+    end = np.empty(rows, np.int64)
+    stall = np.zeros(rows, np.int64)
+    cause = np.zeros(rows, np.int64)
+    for i in range(rows):
+        gate = np.int64(-1)
+        why = 0
+        for e in range(first_edge[i], first_edge[i + 1]):
+            if edge_distance[e] == 0:
+                ready = end[edge_from[e]]
+            elif has_previous:
+                ready = previous_end[edge_from[e]]
+            else:
+                continue
+            if ready > gate:
+                gate = ready
+                why = edge_cause[e]
+        free = unit_free[unit[i]]
+        begin = free
+        if gate > free:
+            begin = gate
+            stall[i] = gate - free
+            cause[i] = why
+        start[i] = begin
+        unit_free[unit[i]] = begin + occupy[i]
+        end[i] = begin + occupy[i] + latency[i]
+    return start, end, stall, cause
+
+
+@dataclass(slots=True)
+class _Body:
+    """A trip's columns as the kernel wants them."""
+
+    tiles: TileGraph
+    first_edge: Array
+    cause: Array
+
+    def run(self, previous: Trace | None) -> Trace:
+        tiles = self.tiles
+        unit_free = np.zeros(len(UNITS), np.int64) if previous is None else previous.unit_free.copy()
+        before = np.empty(0, np.int64) if previous is None else previous.end
+        start, end, stall, cause = _trip(
+            tiles.unit, tiles.occupy_cycles, tiles.latency_cycles, self.first_edge, tiles.edge_from,
+            tiles.edge_distance, self.cause, previous is not None, before, unit_free,
+        )  # fmt: skip
+        return Trace(start, end, stall, cause, unit_free)
+
+
+def _body(tiles: TileGraph) -> _Body:
+    first = np.searchsorted(tiles.edge_to, np.arange(len(tiles) + 1))
+    return _Body(tiles, first.astype(np.int64), edge_causes(tiles).astype(np.int64))
+
+
+def run_trip(tiles: TileGraph, previous: Trace | None = None) -> Trace:
+    """Time one trip that begins at cycle 0, or right behind ``previous``."""
+    return _body(tiles).run(previous)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTiming:
+    """Timing of all trips of a body. Cycles count from the first trip's start."""
+
+    trips: int
+    cycles: int
+    first: Trace
+    period_cycles: int
+    """Cycles from one trip to the next once they repeat; those of the last trip where they never did."""
+    simulated_trips: int
+    """Trips that the clock ran; the rest repeat the last one exactly."""
+    busy: Array
+    """Busy cycles of each unit."""
+    idle: Array
+    """(units, causes): idle cycles; busy + idle = cycles for every unit."""
+
+
+def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopTiming:
+    """Time ``trips`` trips of a body.
+
+    The next trip follows from the ends of the last one alone, and shifting those shifts it. So once all ends moved
+    by the same number of cycles, every later trip repeats the last one and is not run.
+    """
+    body = _body(tiles)
+    first = trace = body.run(None)
+    idle = _idle(tiles, trace)
+    done, period = 1, int(trace.end.max())
+    while done < trips:
+        following = body.run(trace)
+        shift = following.end - trace.end
+        step = _idle(tiles, following)
+        idle, done = idle + step, done + 1
+        period = int(following.end.max() - trace.end.max())
+        steady = bool((shift == shift[0]).all() and (following.unit_free - trace.unit_free == shift[0]).all())
+        trace = following
+        if steady and extrapolate:
+            idle = idle + step * (trips - done)
+            break
+    left = trips - done
+    cycles = int(trace.end.max()) + left * period
+    busy = trips * np.bincount(tiles.unit, tiles.occupy_cycles, len(UNITS)).astype(np.int64)
+    idle[:, Cause.FINISHED] = cycles - busy - idle.sum(axis=1)
+    return LoopTiming(trips, cycles, first, period, done, busy, idle)
+
+
+def _idle(tiles: TileGraph, trace: Trace) -> Array:
+    """Sum stalls by unit and cause."""
+    table = np.zeros((len(UNITS), len(Cause)), np.int64)
+    np.add.at(table, (tiles.unit, trace.cause), trace.stall)
+    return table

@@ -1,0 +1,169 @@
+"""Time a whole program: its launches one behind the other, with the host between them, and what they cost.
+
+    timing = time_program(device.program, arch)
+    timing.cycles, timing.units, timing.energy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xaisim.attribution.device import Launch
+from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.costs import EnergyModel
+from xaisim.mapping.schedule import Schedule, map_kernel
+from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, LoopTiming, run_loop
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyItem:
+    """One line of the energy account: energy = count · coefficient."""
+
+    component: str
+    what: str
+    count: float
+    pj_each: float
+
+    @property
+    def uj(self) -> float:
+        """Energy in microjoules."""
+        return self.count * self.pj_each * 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class TimedLaunch:
+    """A launch with its schedule and timing. ``start_cycle`` is when the host begins to start it."""
+
+    launch: Launch
+    schedule: Schedule
+    timing: LoopTiming
+    start_cycle: int
+    host_cycles: int
+
+    @property
+    def cycles(self) -> int:
+        """Cycles with the host's part."""
+        return self.timing.cycles + self.host_cycles
+
+
+@dataclass(frozen=True, slots=True)
+class UnitAccount:
+    """Busy and idle cycles of a unit; idle is charged to one cause each."""
+
+    busy: int
+    idle: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTiming:
+    """Cycles, traffic, work and energy of a program."""
+
+    launches: tuple[TimedLaunch, ...]
+    cycles: int
+    units: dict[str, UnitAccount]
+    macs: int
+    macs_backward: int
+    read_bytes: dict[str, float]
+    write_bytes: dict[str, float]
+    energy: tuple[EnergyItem, ...]
+    peak_bytes: dict[str, int] = field(default_factory=dict)
+
+    def lower_bound_cycles(self, arch: Architecture) -> int:
+        """Return the roofline: the larger of MACs over peak and DRAM bytes over bandwidth."""
+        dram = self.read_bytes[arch.dram.name] + self.write_bytes[arch.dram.name]
+        return int(max(-(-self.macs // arch.peak_macs_per_cycle), np.ceil(dram / arch.dram.bytes_per_cycle)))
+
+
+def time_program(
+    program: Sequence[Launch], arch: Architecture, *, progress: Callable[[str], None] | None = None
+) -> ProgramTiming:
+    """Map and time every launch; raises ``UserError`` where a kernel does not fit the architecture."""
+    timed: list[TimedLaunch] = []
+    now = 0
+    for launch in program:
+        if progress:
+            progress(launch.kernel)
+        schedule = map_kernel(launch.graph, arch)
+        timing = run_loop(schedule.tiles, launch.trips)
+        host = arch.control.launch_cycles + (arch.control.sync_cycles if launch.sync else 0)
+        timed.append(TimedLaunch(launch, schedule, timing, now, host))
+        now += timing.cycles + host
+    reads, writes = _traffic(timed, arch)
+    peaks: dict[str, int] = {}
+    for t in timed:
+        for name, used in {arch.dram.name: t.schedule.dram_bytes, **t.schedule.peak_bytes}.items():
+            peaks[name] = max(peaks.get(name, 0), used)
+    return ProgramTiming(
+        launches=tuple(timed),
+        cycles=now,
+        units=_units(timed, now),
+        macs=sum(int(t.schedule.tiles.macs.sum()) * t.launch.trips for t in timed),
+        macs_backward=sum(_backward_macs(t.schedule) * t.launch.trips for t in timed),
+        read_bytes=reads,
+        write_bytes=writes,
+        energy=_energy(timed, arch, reads, writes),
+        peak_bytes=peaks,
+    )
+
+
+def _units(timed: Sequence[TimedLaunch], total: int) -> dict[str, UnitAccount]:
+    host = sum(t.host_cycles for t in timed)
+    accounts = {}
+    for unit in UNITS:
+        idle = sum((t.timing.idle[unit] for t in timed), np.zeros(len(Cause), np.int64))
+        idle[Cause.HOST] += host
+        accounts[unit.name.lower()] = UnitAccount(
+            int(sum(t.timing.busy[unit] for t in timed)),
+            {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()},
+        )
+    running = {name: 0 for name in CAUSE_NAMES.values()} | {"waiting_for_kernel": total - host}
+    accounts["host"] = UnitAccount(host, running)
+    return accounts
+
+
+def _traffic(timed: Sequence[TimedLaunch], arch: Architecture) -> tuple[dict[str, float], dict[str, float]]:
+    names = [memory.name for memory in arch.memories]
+    reads = sum((t.schedule.tiles.read_bytes.sum(axis=0) * t.launch.trips for t in timed), np.zeros(len(names)))
+    writes = sum((t.schedule.tiles.write_bytes.sum(axis=0) * t.launch.trips for t in timed), np.zeros(len(names)))
+    return dict(zip(names, map(float, reads), strict=True)), dict(zip(names, map(float, writes), strict=True))
+
+
+def _backward_macs(schedule: Schedule) -> int:
+    backward = np.array([stage.anchor.backward for stage in schedule.stages])
+    return int(schedule.tiles.macs[backward[schedule.tiles.stage]].sum())
+
+
+def _energy(
+    timed: Sequence[TimedLaunch], arch: Architecture, reads: dict[str, float], writes: dict[str, float]
+) -> tuple[EnergyItem, ...]:
+    """Count events and multiply: MACs by operand widths, vector operations by width, bytes by memory."""
+    model = EnergyModel(arch)
+    macs: dict[tuple[int, int], int] = {}
+    operations: dict[int, int] = {}
+    for t in timed:
+        tiles = t.schedule.tiles
+        per_stage = np.bincount(tiles.stage, tiles.macs, len(t.schedule.stages))
+        ops_per_stage = np.bincount(tiles.stage, tiles.vector_ops, len(t.schedule.stages))
+        for stage in t.schedule.stages:
+            data, weight = stage.operand("input"), stage.operand("weight")
+            if stage.on_array and data is not None and weight is not None:
+                widths = (data.type.element_bits, weight.type.element_bits)
+                macs[widths] = macs.get(widths, 0) + int(per_stage[stage.index]) * t.launch.trips
+            width = stage.outputs[0].type.element_bits if stage.outputs else arch.array.multiplier_bits
+            operations[width] = operations.get(width, 0) + int(ops_per_stage[stage.index]) * t.launch.trips
+    accumulator = arch.array.accumulator_bits
+    items = [
+        EnergyItem("array", f"MAC {a}x{w} bit", count, model.mac_pj(a, w, accumulator))
+        for (a, w), count in sorted(macs.items())
+    ]
+    items += [
+        EnergyItem("vector", f"operation {bits} bit", count, model.vector_op_pj(bits))
+        for bits, count in sorted(operations.items())
+    ]
+    for name in reads:
+        items.append(EnergyItem(name, "byte read", reads[name], model.memory_pj_per_byte(name, "read")))
+        items.append(EnergyItem(name, "byte written", writes[name], model.memory_pj_per_byte(name, "write")))
+    return tuple(items)

@@ -1,0 +1,56 @@
+"""The same clock as readable SimPy processes: one per unit, events for tiles. Slow, and the one to extend first.
+
+trace = run_reference(tiles, trips=3)[-1]            equals the compiled clock cycle for cycle
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+import simpy
+
+from xaisim.mapping.tiles import TileGraph
+from xaisim.simulate.clock import UNITS, Trace, edge_causes
+
+
+def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
+    """Return the trace of every trip."""
+    env = simpy.Environment()
+    rows = len(tiles)
+    ready = [[env.event() for _ in range(rows)] for _ in range(trips)]
+    traces = [Trace(*(np.zeros(rows, np.int64) for _ in range(4)), np.zeros(len(UNITS), np.int64)) for _ in ready]
+    causes = edge_causes(tiles)
+    waits: list[list[int]] = [[] for _ in range(rows)]
+    for edge, row in enumerate(tiles.edge_to):
+        waits[row].append(edge)
+
+    def finish(trip: int, row: int, latency: int) -> Generator[simpy.Event, None, None]:
+        """The result is there some cycles after the unit has gone on."""
+        yield env.timeout(latency)
+        traces[trip].end[row] = env.now
+        ready[trip][row].succeed(env.now)
+
+    def unit(number: int) -> Generator[simpy.Event, None, None]:
+        """Take the unit's rows in program order, trip after trip."""
+        mine = np.flatnonzero(tiles.unit == number)
+        for trip in range(trips):
+            for row in mine:
+                free = env.now
+                edges = [e for e in waits[row] if tiles.edge_distance[e] <= trip]
+                gates = [ready[trip - tiles.edge_distance[e]][tiles.edge_from[e]] for e in edges]
+                yield env.all_of(gates)
+                if env.now > free:
+                    last = next(e for e, gate in zip(edges, gates, strict=True) if gate.value == env.now)
+                    traces[trip].stall[row], traces[trip].cause[row] = env.now - free, causes[last]
+                traces[trip].start[row] = env.now
+                yield env.timeout(int(tiles.occupy_cycles[row]))
+                env.process(finish(trip, int(row), int(tiles.latency_cycles[row])))
+            traces[trip].unit_free[number] = env.now
+
+    for number in UNITS:
+        env.process(unit(number))
+    env.run()
+    return traces
+
+
