@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from networks_torch import NETWORKS, build
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scenes import CLASSES, DATA_FOLDER, make_scenes, resize_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -111,7 +111,7 @@ def save_weights(name: str, model: nn.Module, metadata: dict[str, str]) -> Path:
     }
     WEIGHTS_FOLDER.mkdir(exist_ok=True)
     path = WEIGHTS_FOLDER / f"{name}.safetensors"
-    save_file(tensors, path, metadata)
+    path.write_bytes(save(tensors, metadata))
     return path
 
 
