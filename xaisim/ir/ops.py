@@ -72,6 +72,8 @@ def _window_shape(shape: Shape, kernel: tuple[int, int], attrs: Attrs) -> tuple[
 def _conv_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
     x, w = shapes[0], shapes[1]
     filters, channels = (w[1], w[0]) if attrs.get("transposed") else (w[0], w[1])
+    if attrs.get("dilation", (1, 1)) != (1, 1) != attrs["stride"]:
+        raise ValueError(f"conv with an input dilation needs stride 1x1, got {_short(attrs['stride'])}")
     if x[0] != channels:
         raise ValueError(f"conv weights take {channels} channels, the input has {x[0]}")
     return (filters, *_window_shape(x, (w[2], w[3]), attrs))
