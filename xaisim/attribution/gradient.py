@@ -105,15 +105,18 @@ def _avgpool(b: Backward, node: Node, g: str) -> Mapping[str, str]:
     return {x: b.emit(f"d_{x}", "avgpool", g, scale, kernel=node.attrs["kernel"], **attrs)}
 
 
-def _add(_b: Backward, node: Node, g: str) -> Mapping[str, str]:
-    return dict.fromkeys(node.args, g)
+def _add(b: Backward, node: Node, g: str) -> Mapping[str, str]:
+    x, y = node.args
+    return {x: b.emit(f"d_{x}", "add", g, g)} if x == y else {x: g, y: g}
 
 
 def _concat(b: Backward, node: Node, g: str) -> Mapping[str, str]:
-    parts, start = {}, 0
+    parts: dict[str, str] = {}
+    start = 0
     for arg in node.args:
         stop = start + b.types[arg].shape[0]
-        parts[arg] = b.emit(f"d_{arg}", "slice", g, start=start, stop=stop)
+        part = b.emit(f"d_{arg}", "slice", g, start=start, stop=stop)
+        parts[arg] = b.emit(f"d_{arg}.sum", "add", parts[arg], part) if arg in parts else part
         start = stop
     return parts
 
