@@ -51,7 +51,7 @@ def objects(values: Any) -> Array:
 def requant(value: int, from_frac: int, to: FixedPoint) -> int:
     """Round and fit one integer, in exact rational arithmetic."""
     exact = Fraction(value) * Fraction(2) ** (to.frac - from_frac)
-    return fit(rounded(exact, str(to.rounding)), to.bits, str(to.overflow))
+    return fit(rounded(exact, str(to.rounding)), to.bits, str(to.overflow), signed=to.signed)
 
 
 def rounded(exact: Fraction, mode: str) -> int:
@@ -73,11 +73,12 @@ def rounded(exact: Fraction, mode: str) -> int:
     return tie[mode]
 
 
-def fit(value: int, bits: int, mode: str) -> int:
+def fit(value: int, bits: int, mode: str, *, signed: bool = True) -> int:
     """Return what is left of an integer in ``bits`` bits."""
-    high, low = 2 ** (bits - 1) - 1, -(2 ** (bits - 1))
+    high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1
+    low = -high - 1 if signed else 0
     if mode == "sat_sym":
-        return max(-high, min(high, value))
+        return max(-high if signed else 0, min(high, value))
     if low <= value <= high:
         return value
     if mode == "wrap":
