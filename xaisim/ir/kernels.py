@@ -193,9 +193,7 @@ def _round_shift(v, shift, rounding):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _requant(values, out, shift, rounding, overflow, bits):  # type: ignore[no-untyped-def] # numba
-    high = (np.int64(1) << (bits - 1)) - 1
-    low = -high if overflow == 2 else -high - 1
+def _requant(values, out, shift, rounding, overflow, low, high):  # type: ignore[no-untyped-def] # numba
     for i in range(values.size):
         v = values[i]
         if shift > 0:
@@ -204,15 +202,16 @@ def _requant(values, out, shift, rounding, overflow, bits):  # type: ignore[no-u
             v = v << -shift if shift > -64 else np.int64(0)
         elif shift < 0 and v != 0:
             left = -shift
-            room = high >> left if left < 63 else np.int64(0)
-            if v > room:
-                v = high if overflow != 1 else np.int64(0)
-            elif v < -room - 1:
-                v = low if overflow != 1 else np.int64(0)
+            most = high >> left if left < 63 else np.int64(0)
+            least = low >> left if left < 63 else np.int64(-1)
+            if v > most:
+                v = np.int64(0) if overflow == 1 else high
+            elif v < least:
+                v = np.int64(0) if overflow == 1 else low
             else:
                 v = v << left
         if overflow == 3:
-            v = ((v - low) & (high - low)) + low if bits < 64 else v
+            v = ((v - low) & (high - low)) + low
         elif v > high or v < low:
             v = np.int64(0) if overflow == 1 else (high if v > high else low)
         out[i] = v
@@ -228,6 +227,7 @@ def requant(values: Array, from_frac: int, to: FixedPoint) -> Array:
         from_frac - to.frac,
         _ROUNDING[to.rounding],
         _OVERFLOW[to.overflow],
-        to.bits,
+        -to.high if to.overflow is Overflow.SAT_SYM and to.signed else to.low,
+        to.high,
     )
     return out

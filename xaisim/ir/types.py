@@ -36,10 +36,11 @@ class Overflow(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
-    """A two's-complement number: value = integer · 2^−frac. ``frac`` may be negative or exceed ``bits``."""
+    """A number: value = integer · 2^−frac, two's complement if signed. ``frac`` may be negative or exceed ``bits``."""
 
     bits: int
     frac: int
+    signed: bool = True
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
 
@@ -52,12 +53,12 @@ class FixedPoint:
     @property
     def low(self) -> int:
         """The smallest integer."""
-        return -(1 << (self.bits - 1))
+        return -(1 << (self.bits - 1)) if self.signed else 0
 
     @property
     def high(self) -> int:
         """The largest integer."""
-        return (1 << (self.bits - 1)) - 1
+        return (1 << (self.bits - self.signed)) - 1
 
     @property
     def step(self) -> float:
@@ -65,7 +66,7 @@ class FixedPoint:
         return math.ldexp(1.0, -self.frac)
 
     def __str__(self) -> str:
-        return f"q{self.bits}.{self.frac}"
+        return f"{'q' if self.signed else 'u'}{self.bits}.{self.frac}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +83,11 @@ Format = FixedPoint | Bits | None
 
 
 def parse_fixed_point(text: str) -> FixedPoint:
-    """Read ``q16.8`` (16 bits, 8 of them after the point) and raise ``ValueError`` for anything else."""
-    match = re.fullmatch(r"q(\d+)\.(-?\d+)", text.strip().lower())
+    """Read ``q16.8`` (16 bits, 8 of them after the point; ``u16.8`` is unsigned) or raise ``ValueError``."""
+    match = re.fullmatch(r"([qu])(\d+)\.(-?\d+)", text.strip().lower())
     if match is None:
         raise ValueError(f"a fixed-point format is written like q16.8 (bits, fraction bits), got {text!r}")
-    return FixedPoint(int(match[1]), int(match[2]))
+    return FixedPoint(int(match[2]), int(match[3]), signed=match[1] == "q")
 
 
 @dataclass(frozen=True, slots=True)

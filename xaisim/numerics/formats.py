@@ -102,8 +102,8 @@ class Formats:
     numerics: Numerics
     ranges: Mapping[str, float] | None = None
 
-    def of(self, name: str, *, backward: bool = False) -> FixedPoint:
-        """Return the format of an input or node."""
+    def of(self, name: str, *, backward: bool = False, signed: bool = True) -> FixedPoint:
+        """Return the format of an input or node; what a ReLU made positive spends no bit on a sign."""
         n = self.numerics
         if name in n.overrides:
             return self._finished(parse_fixed_point(n.overrides[name]))
@@ -116,10 +116,10 @@ class Formats:
         if n.uniform is not None:
             return self._finished(parse_fixed_point(n.uniform))
         if self.ranges is None:
-            return self._finished(FixedPoint(width, width // 2))
+            return self._finished(FixedPoint(width, width // 2, signed))
         if name not in self.ranges:
             raise KeyError(f"calibration never saw {name!r}")
-        return self._finished(fitting(self.ranges[name], width, n.headroom_bits))
+        return self._finished(fitting(self.ranges[name], width, n.headroom_bits, signed=signed))
 
     def of_constant(self, name: str, value: Array | None) -> FixedPoint:
         """Return the format of a constant: the finest that holds its largest element."""
@@ -133,20 +133,20 @@ class Formats:
         return self._finished(fitting(float(np.abs(value).max(initial=0)), n.weights))
 
     def _finished(self, format: FixedPoint) -> FixedPoint:
-        return FixedPoint(format.bits, format.frac, self.numerics.rounding, self.numerics.overflow)
+        return FixedPoint(format.bits, format.frac, format.signed, self.numerics.rounding, self.numerics.overflow)
 
 
-def fitting(largest: float, bits: int, headroom_bits: int = 0) -> FixedPoint:
+def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool = True) -> FixedPoint:
     """Return the format of ``bits`` with the most fraction bits that holds ±``largest`` after rounding."""
     if largest == 0 or not math.isfinite(largest):
-        return FixedPoint(bits, bits - 1)
-    high = (1 << (bits - 1)) - 1
+        return FixedPoint(bits, bits - signed, signed)
+    high = (1 << (bits - signed)) - 1
     frac = math.floor(math.log2(high) - math.log2(largest))
     while math.floor(math.ldexp(largest, frac) + 0.5) > high:
         frac -= 1
     while math.floor(math.ldexp(largest, frac + 1) + 0.5) <= high:
         frac += 1
-    return FixedPoint(bits, max(-128, min(128, frac - headroom_bits)))
+    return FixedPoint(bits, max(-128, min(128, frac - headroom_bits)), signed)
 
 
 def to_integers(values: Array, format: FixedPoint) -> Array:

@@ -48,6 +48,9 @@ class _Quantiser(GraphBuilder):
         self.formats = formats
         self.accumulator_bits = accumulator_bits
         self.users = graph.users()
+        self.by_name = {node.name: node for node in graph.nodes}
+        self.order = {name: i for i, name in enumerate(graph.types())}
+        self.positive = _never_negative(graph)
 
     def lower(self, node: Node) -> None:
         """Append the fixed-point form of one node."""
@@ -58,8 +61,10 @@ class _Quantiser(GraphBuilder):
             self.exact(node, self.aligned(node))
         elif node.op in _BOUNDS:
             self.exact(node, node.args)
+        elif node.op == "positive":
+            self.copy(node, args=(self.before_rounding(node.args[0]),))
         elif node.op == "concat":
-            to = self.formats.of(node.name, backward=node.backward)
+            to = self.format_of(node)
             self.copy(node, args=tuple(self.requant(f"{a}.to.{node.name}", a, to) for a in node.args))
         elif node.op == "accumulate":
             grown = self.fixed(node.args[0]).bits + int(node.attrs["trips"]).bit_length()
@@ -69,20 +74,42 @@ class _Quantiser(GraphBuilder):
             self.copy(node)
 
     def exact(self, node: Node, args: tuple[str, ...]) -> None:
-        """Append the exact sum and the requant behind it (none where an accumulator takes the exact value)."""
+        """Append the exact sum, and the requant behind it unless the next sum takes the exact value."""
         bound = _BOUNDS[node.op](self, node, args)
         if node.op in _ARRAY_OPS:
             self.prove(node, bound.bit_length(), "accumulator", self.accumulator_bits)
         else:
             self.prove(node, bound.bit_length(), "vector unit", _WIDEST)
         attrs = {**node.attrs, "bound": bound, "bits": max(2, bound.bit_length() + 1)}
-        into_accumulator = all(user.op == "accumulate" for user in self.users[node.name])
-        if self.users[node.name] and into_accumulator:
+        if self.flows_on(node):
             self.copy(node, args=args, attrs=attrs)
             return
         exact = self.copy(node, name=f"{node.name}.exact", args=args, attrs=attrs)
-        to = self.formats.of(self.stored_as(node).name, backward=node.backward)
-        self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=to)
+        self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=self.format_of(self.stored_as(node)))
+
+    def flows_on(self, node: Node) -> bool:
+        """Return whether the only reader is a sum that can take the exact value before it is rounded and stored.
+
+        Of an addition's operands that is the one computed last: the sum happens where it comes out of the array.
+        """
+        users = self.users[node.name]
+        if len(users) != 1 or node.name in self.graph.outputs:
+            return False
+        if users[0].op == "accumulate":
+            return True
+        return users[0].op in ("add", "sub") and node.name == max(users[0].args, key=lambda arg: self.order[arg])
+
+    def before_rounding(self, name: str) -> str:
+        """Return the exact sum behind a ReLU's output: a mask is the sign of the accumulator, before it is rounded."""
+        node = self.by_name.get(name)
+        while node is not None and node.op == "relu":
+            name = node.args[0]
+            node = self.by_name.get(name)
+        return f"{name}.exact" if f"{name}.exact" in self.types else name
+
+    def format_of(self, node: Node) -> FixedPoint:
+        """Return the calibrated format of a node's result."""
+        return self.formats.of(node.name, backward=node.backward, signed=node.name not in self.positive)
 
     def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
         """Refuse a sum whose magnitude needs more than the unit has."""
@@ -106,9 +133,9 @@ class _Quantiser(GraphBuilder):
     def aligned(self, node: Node) -> tuple[str, ...]:
         """Give the operands of a sum one fraction: shifts left are exact, and as far as 48 bits they are wires."""
         formats = [self.fixed(arg) for arg in node.args]
-        frac = min(max(f.frac for f in formats), *(f.frac + 48 - f.bits for f in formats))
+        frac = min(max(f.frac for f in formats), *(f.frac + 47 - f.bits for f in formats))
         return tuple(
-            self.requant(f"{arg}.at.{node.name}", arg, FixedPoint(min(48, f.bits + max(0, frac - f.frac)), frac))
+            self.requant(f"{arg}.at.{node.name}", arg, FixedPoint(min(48, f.bits + 1 + max(0, frac - f.frac)), frac))
             for arg, f in zip(node.args, formats, strict=True)
         )
 
@@ -155,7 +182,7 @@ class _Quantiser(GraphBuilder):
         constant: Constant | None = self.constants.get(name)
         if constant is not None and constant.value is not None:
             return int(np.abs(constant.value).max(initial=0))
-        return -self.fixed(name).low
+        return max(-self.fixed(name).low, self.fixed(name).high)
 
     def products(self, node: Node, args: tuple[str, ...]) -> int:
         """Σ|w|·max|x| + |b| of the worst output, or the formats' worst case for weights that are not known."""
@@ -207,6 +234,17 @@ _BOUNDS = {
     "unpool": _Quantiser.overlap,
     "upsample": _Quantiser.interpolated,
 }
+
+
+def _never_negative(graph: Graph) -> set[str]:
+    """Names of tensors that a ReLU made, and what keeps their sign."""
+    names: set[str] = set()
+    for node in graph.nodes:
+        data = node.args[:1] if node.op == "avgpool" else node.args
+        keeps = node.op in ("maxpool", "avgpool", "concat", "slice", "reshape") and all(a in names for a in data)
+        if node.op == "relu" or keeps:
+            names.add(node.name)
+    return names
 
 
 def _bias_format(value: Array | None, frac: int, accumulator_bits: int) -> FixedPoint:

@@ -1,0 +1,121 @@
+"""Real input: shipped test scenes with masks and labels, a user's own picture, and how either reaches a network.
+
+    sample = load_sample(model, "photo.png")     .x (1, 3, H, W) normalised, .pixels (H, W, 3) as seen
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from xaisim.config import UserError, data_root
+from xaisim.ir.graph import Array
+from xaisim.models.load import Model
+
+_MOST_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture as the network sees it."""
+
+    name: str
+    pixels: Array
+    """(H, W, 3) uint8 at the network's size."""
+    x: Array
+    """(1, 3, H, W) float64, normalised with the model's mean and standard deviation."""
+    label: int | None = None
+    mask: Array | None = None
+    """(H, W) bool, the ground truth of what carries the label."""
+
+
+@cache
+def _scenes(name: str) -> dict[str, Array]:
+    with np.load(data_root() / "workloads" / "data" / f"{name}_scenes.npz", allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+def scene_count() -> int:
+    """Return the number of shipped test scenes."""
+    return len(_scenes("test")["images"])
+
+
+def test_scene(model: Model, index: int) -> Sample:
+    """Return shipped test scene ``index`` with its mask and label, resized to the model's input."""
+    if not 0 <= index < scene_count():
+        raise UserError(f"test scene {index} does not exist; there are scenes 0 to {scene_count() - 1}")
+    scenes = _scenes("test")
+    size = model.input_shape[1:]
+    plane = Image.fromarray((scenes["masks"][index] * 255).astype(np.uint8))
+    mask = np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) >= 128
+    pixels = _resized(Image.fromarray(scenes["images"][index]), size)
+    return Sample(f"test scene {index}", pixels, normalise(model, pixels), int(scenes["labels"][index]), mask)
+
+
+def calibration_batch(model: Model, count: int) -> Array:
+    """Return ``count`` calibration pictures, (count, 3, H, W) normalised; they show training digits only."""
+    images = _scenes("calibration")["images"][:count]
+    return np.concatenate([normalise(model, _resized(Image.fromarray(i), model.input_shape[1:])) for i in images])
+
+
+def load_image(model: Model, path: str | Path) -> Sample:
+    """Return a PNG, JPEG or ``.npy`` picture resized to the model's input; raises :class:`UserError` if it is none.
+
+    A ``.npy`` array is (H, W), (H, W, 3) or (3, H, W), in uint8 or in numbers from 0 to 1.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such image")
+    image = _image_of_array(path) if path.suffix == ".npy" else _image_of_file(path)
+    pixels = _resized(image, model.input_shape[1:])
+    return Sample(path.name, pixels, normalise(model, pixels))
+
+
+def _image_of_file(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise UserError(f"{path}: {image.width}x{image.height} pixels are more than {_MOST_PIXELS:,}")
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: not a readable PNG or JPEG image ({str(error).splitlines()[0]})") from None
+
+
+def _image_of_array(path: Path) -> Image.Image:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npy array ({str(error).splitlines()[0]})") from None
+    if not isinstance(array, np.ndarray) or array.size == 0:
+        raise UserError(f"{path}: holds no array")
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise UserError(f"{path}: an image has shape (H, W), (H, W, 3) or (3, H, W), got {array.shape}")
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array) or not np.isfinite(array).all():
+            raise UserError(f"{path}: pixels must be finite numbers, got dtype {array.dtype}")
+        if array.min() < 0 or array.max() > 1:
+            raise UserError(
+                f"{path}: pixels that are not uint8 must lie in 0 to 1, got {array.min():g} to {array.max():g}"
+            )
+        array = np.round(array.astype(np.float64) * 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _resized(image: Image.Image, size: tuple[int, ...]) -> Array:
+    """Return (H, W, 3) uint8, resized with an antialiased bilinear filter."""
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.uint8)
+
+
+def normalise(model: Model, pixels: Array) -> Array:
+    """Return (1, 3, H, W): (pixel / 255 − mean) / std per channel."""
+    x = (pixels.astype(np.float64) / 255 - np.array(model.mean)) / np.array(model.std)
+    return x.transpose(2, 0, 1)[None]
