@@ -313,6 +313,16 @@ def test_requant_of_all_small_integers_equals_exact_rational_arithmetic(rounding
                 assert kernels.requant(values, shift, to).tolist() == expected
 
 
+@pytest.mark.parametrize("overflow", OVERFLOWS)
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_requant_of_small_integers_by_every_shift(rounding: Rounding, overflow: Overflow) -> None:
+    values = np.array([-5, -2, -1, 0, 1, 2, 5])
+    for shift in range(-130, 131):
+        for bits, signed in ((3, True), (3, False), (32, True)):
+            to = FixedPoint(bits, 0, signed, rounding, overflow)
+            assert kernels.requant(values, shift, to).tolist() == [naive.requant(v, shift, to) for v in values.tolist()]
+
+
 TIES = {  # 2.5, −2.5, 3.5, −3.5 with one fraction bit dropped, from the ap_fixed tables
     Rounding.TRN: [2, -3, 3, -4],
     Rounding.TRN_ZERO: [2, -2, 3, -3],
