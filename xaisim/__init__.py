@@ -1,2 +1,24 @@
-"""xaisim: what it costs to explain a network on a given accelerator, in cycles, joules and lost fidelity."""
+"""xaisim: what it costs to explain a network on a given accelerator, in cycles, joules and lost fidelity.
+
+    report = xaisim.explain(model="resnet18_tiny", method="integrated_gradients", arch="pynq_z2")
+    report.cycles.total, report.energy_uj.total, report.fidelity.spearman, report.attribution
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "attribute", "explain", "profile"]
+
+if TYPE_CHECKING:
+    from xaisim.api import attribute, explain, profile
+
+
+def __getattr__(name: str) -> Any:
+    """Import the API on first use: ``import xaisim`` itself stays instant."""
+    if name in ("attribute", "explain", "profile"):
+        from xaisim import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'xaisim' has no attribute {name!r}")

@@ -150,11 +150,11 @@ def differentiate(
     gradient of that class. Raises ``ValueError`` for an op on the way that has no rule.
     """
     b = Backward(graph)
-    b.input(b.names.fresh(seed), TensorType(b.types[output].shape))
+    seed = b.input(b.names.fresh(seed), TensorType(b.types[output].shape))
     on_path = _between(graph, wrt, output)
     if output not in on_path:
         raise ValueError(f"{output} does not depend on {wrt}")
-    arrived: dict[str, list[str]] = {output: [seed]}
+    arrived = {output: seed}
     b.backward = True
     for node in reversed(graph.nodes):
         if node.name == wrt or node.name not in on_path or node.name not in arrived:
@@ -162,12 +162,12 @@ def differentiate(
         if node.op not in rules:
             raise ValueError(f"{node.name}: no gradient rule for {node.op}; there are rules for {', '.join(rules)}")
         b.layer = node.layer
-        g = _total(b, node.name, arrived[node.name])
-        for arg, gradient in rules[node.op](b, node, g).items():
+        for arg, gradient in rules[node.op](b, node, arrived[node.name]).items():
+            if arg in arrived:  # a fork: add up as soon as the next part is there, so that the sum fuses behind it
+                gradient = b.emit(f"d_{arg}.sum", "add", arrived[arg], gradient)
             if arg in on_path:
-                arrived.setdefault(arg, []).append(gradient)
-    total = _total(b, wrt, arrived[wrt])
-    return b.finish(*graph.outputs, total)
+                arrived[arg] = gradient
+    return b.finish(*graph.outputs, arrived[wrt])
 
 
 def _between(graph: Graph, wrt: str, output: str) -> set[str]:
@@ -181,11 +181,3 @@ def _between(graph: Graph, wrt: str, output: str) -> set[str]:
         if node.name in needed:
             needed.update(node.args)
     return forward & needed
-
-
-def _total(b: Backward, name: str, gradients: list[str]) -> str:
-    """Sum what arrives at a fork."""
-    total = gradients[0]
-    for gradient in gradients[1:]:
-        total = b.emit(f"d_{name}.sum", "add", total, gradient)
-    return total

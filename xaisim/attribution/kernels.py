@@ -41,28 +41,28 @@ def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, ti
 
 
 def path_gradient(graph: Graph, target: int, n_steps: int) -> Kernel:
-    """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``total``.
+    """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``path.total``.
 
-    Inputs ``x`` and ``baseline`` stay the same over the trips; ``alpha`` and ``weight`` are tables of scalars.
+    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` and ``path.weight`` are tables of scalars.
     ``n_steps`` is the largest number of trips, which decides how wide the accumulated sum must be.
     """
     inner = backpropagated(graph, target, "input")
     b = GraphBuilder()
-    for name in ("x", "baseline"):
+    for name in ("path.x", "path.baseline"):
         b.input(name, inner.inputs["input"])
-    for name in ("alpha", "weight"):
+    for name in ("path.alpha", "path.weight"):
         b.input(name, TensorType(()))
     for name, constant in inner.constants.items():
         b.constant(name, constant.value, constant.type)
-    b.add("difference", "sub", "x", "baseline", layer="path")
-    b.add("step", "mul", "difference", "alpha", layer="path")
-    b.add("input", "add", "baseline", "step", layer="path")
+    b.add("path.difference", "sub", "path.x", "path.baseline", layer="path")
+    b.add("path.step", "mul", "path.difference", "path.alpha", layer="path")
+    b.add("input", "add", "path.baseline", "path.step", layer="path")
     for node in inner.nodes:
         b.copy(node)
     b.backward = True
-    b.add("weighted", "mul", inner.outputs[-1], "weight", layer="path")
-    b.add("total", "accumulate", "weighted", layer="path", trips=n_steps)
-    return Kernel(f"path gradient of class {target}", b.build("total"))
+    b.add("path.weighted", "mul", inner.outputs[-1], "path.weight", layer="path")
+    b.add("path.total", "accumulate", "path.weighted", layer="path", trips=n_steps)
+    return Kernel(f"path gradient of class {target}", b.build("path.total"))
 
 
 def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kernel:
@@ -70,13 +70,13 @@ def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kern
     b = GraphBuilder()
     b.backward = True
     b.layer = "path"
-    for name in ("x", "baseline"):
+    for name in ("path.x", "path.baseline"):
         b.input(name, TensorType(shape))
-    b.input("total", TensorType(total.shape))
-    b.constant("one_over_n", np.array(1 / n_steps))
-    b.add("mean_gradient", "mul", "total", "one_over_n")
-    b.add("difference", "sub", "x", "baseline")
-    b.add("attribution", "mul", "difference", "mean_gradient")
+    b.input("path.total", TensorType(total.shape))
+    b.constant("path.one_over_n", np.array(1 / n_steps))
+    b.add("path.mean_gradient", "mul", "path.total", "path.one_over_n")
+    b.add("path.difference", "sub", "path.x", "path.baseline")
+    b.add("attribution", "mul", "path.difference", "path.mean_gradient")
     return Kernel("path result", b.build("attribution"))
 
 

@@ -79,10 +79,11 @@ def integrated_gradients(
     alphas, weights = path(rule, n_steps)
     device.launch(kernels.forward(graph), {"input": x}, sync=True)
     # Weights travel as n·w, which is 1 for the uniform rules; 1/n is multiplied in once, at the end.
-    feeds = {"x": x, "baseline": start, "alpha": alphas, "weight": weights * n_steps}
-    total = device.launch(kernels.path_gradient(graph, target, n_steps), feeds, trips=n_steps)["total"]
+    ends: dict[str, Array | Tensor] = {"path.x": x, "path.baseline": start}
+    feeds = {**ends, "path.alpha": alphas, "path.weight": weights * n_steps}
+    total = device.launch(kernels.path_gradient(graph, target, n_steps), feeds, trips=n_steps)["path.total"]
     finish = kernels.path_result(x.shape[1:], total.type, n_steps)
-    return device.launch(finish, {"x": x, "baseline": start, "total": total})["attribution"]
+    return device.launch(finish, {**ends, "path.total": total})["attribution"]
 
 
 @dataclass(frozen=True, slots=True)

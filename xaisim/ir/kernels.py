@@ -203,7 +203,7 @@ def _requant(values, out, shift, rounding, overflow, low, high):  # type: ignore
         elif shift < 0 and v != 0:
             left = -shift
             most = high >> left if left < 63 else np.int64(0)
-            least = low >> left if left < 63 else np.int64(-1)
+            least = low >> left if left < 64 else np.int64(0)
             if v > most:
                 v = np.int64(0) if overflow == 1 else high
             elif v < least:

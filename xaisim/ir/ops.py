@@ -134,13 +134,14 @@ def _product_format(formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> F
 
 
 def _sum_format(formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> Format:
-    a = formats[0]
-    if not isinstance(a, FixedPoint):
+    """The exact sum: operands with fewer fraction bits are shifted left by ``shifts`` first, which is exact."""
+    fixed = [f for f in formats if isinstance(f, FixedPoint)]
+    if not fixed:
         return None
-    fractions = [f.frac for f in formats if isinstance(f, FixedPoint)]
+    fractions = [f.frac + s for f, s in zip(fixed, attrs.get("shifts", (0,) * len(fixed)), strict=True)]
     if len(set(fractions)) != 1:
         raise ValueError(f"add needs operands with equal fraction bits, got {fractions}")
-    return FixedPoint(attrs.get("bits", max(f.bits for f in formats if f is not None) + 1), a.frac)
+    return FixedPoint(attrs.get("bits", max(f.bits for f in fixed) + 1), fractions[0])
 
 
 def _join_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
@@ -222,6 +223,23 @@ def _stretch(node: Node, a: Array) -> Array:
     return a.reshape(len(a), *(1,) * missing, *a.shape[1:])
 
 
+def _terms(node: Node, a: Array, b: Array) -> tuple[Array, Array]:
+    """Return the operands of a sum in one rank and, if they are integers, with one fraction."""
+    shift_a, shift_b = node.attrs.get("shifts", (0, 0))
+    a, b = _stretch(node, a), _stretch(node, b)
+    return (a << shift_a if shift_a else a), (b << shift_b if shift_b else b)
+
+
+def _add(node: Node, a: Array, b: Array) -> Array:
+    a, b = _terms(node, a, b)
+    return a + b
+
+
+def _sub(node: Node, a: Array, b: Array) -> Array:
+    a, b = _terms(node, a, b)
+    return a - b
+
+
 def _upsample(node: Node, x: Array, rows: Array, columns: Array) -> Array:
     out = np.matmul(np.matmul(rows[0], x), columns[0].T)
     return out.reshape(len(x), *node.type.shape)
@@ -266,8 +284,8 @@ OPS: dict[str, Op] = {
     "relu": Op(_same_shape, _first_format, lambda _node, x: np.maximum(x, 0)),
     "positive": Op(_same_shape, _mask_format, lambda _node, x: (x > 0).astype(np.int64)),
     "gate": Op(_same_shape, _first_format, lambda _node, g, mask: np.where(mask != 0, g, 0)),
-    "add": Op(_elementwise_shape, _sum_format, lambda node, a, b: _stretch(node, a) + _stretch(node, b)),
-    "sub": Op(_elementwise_shape, _sum_format, lambda node, a, b: _stretch(node, a) - _stretch(node, b)),
+    "add": Op(_elementwise_shape, _sum_format, _add),
+    "sub": Op(_elementwise_shape, _sum_format, _sub),
     "mul": Op(_elementwise_shape, _product_format, lambda node, a, b: _stretch(node, a) * _stretch(node, b)),
     "accumulate": Op(_same_shape, _sum_format, lambda _node, x: x.sum(axis=0, keepdims=True)),
     "requant": Op(

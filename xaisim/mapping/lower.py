@@ -339,10 +339,10 @@ class _StageLowering:
         return reads, writes
 
     def port_cycles(self, reads: dict[str, Array], writes: dict[str, Array]) -> Array:
-        """Return the cycles that the busiest memory port needs."""
+        """Return the cycles that the busiest memory port needs; a memory reads and writes in the same cycle."""
         busy: Array = np.zeros(1, np.int64)
         for name in {**reads, **writes}:
-            moved = reads.get(name, 0) + writes.get(name, 0)
+            moved = np.maximum(reads.get(name, 0), writes.get(name, 0))
             busy = np.maximum(busy, np.ceil(moved / self.arch.memory(name).bytes_per_cycle).astype(np.int64))
         return busy
 

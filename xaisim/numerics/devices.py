@@ -35,15 +35,12 @@ class FloatDevice:
         self.observe = observe
         self.batch_size = batch_size
         self.progress = progress
-        self._compiled: dict[str, Graph] = {}
 
     def launch(
         self, kernel: Kernel, feeds: Mapping[str, Array | Tensor], *, trips: int = 1, sync: bool = False
     ) -> dict[str, Tensor]:
         """Run every trip of ``kernel``: inputs have one sample per trip, or a single one for all."""
-        graph = self._compiled.get(kernel.name)
-        if graph is None:
-            graph = self._compiled[kernel.name] = self.compile(kernel.graph, feeds)
+        graph = self.compile(kernel.graph, feeds)
         self.program.append(Launch(kernel.name, graph, trips, sync))
         arrays = {name: self.enter(feeds[name], graph.inputs[name].format) for name in graph.inputs}
         return self.run(kernel.name, graph, arrays, trips)
@@ -58,7 +55,7 @@ class FloatDevice:
 
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
         """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
-        batch = self.batch_size or max(1, _BATCH_BUDGET_BYTES // (8 * peak_elements(graph)))
+        batch = self.batch_size or batch_size_for(graph)
         sums = {node.name for node in graph.nodes if node.op == "accumulate"}
         parts: dict[str, list[Array]] = {output: [] for output in graph.outputs}
         count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
@@ -68,16 +65,22 @@ class FloatDevice:
                 parts[output].append(value)
             if self.progress:
                 self.progress(name, min(count, first + batch), count)
+        moving = _depending(graph, {name for name, a in arrays.items() if len(a) > 1})
         types = graph.types()
-        return {
-            output: Tensor(sum(values[1:], values[0]) if output in sums else _joined(values, count), types[output])
-            for output, values in parts.items()
-        }
+        outputs = {}
+        for output, values in parts.items():
+            whole = sum(values[1:], values[0]) if output in sums else values[0]
+            outputs[output] = Tensor(np.concatenate(values) if output in moving - sums else whole, types[output])
+        return outputs
 
 
-def _joined(values: list[Array], count: int) -> Array:
-    """Join batches; an output that no input reaches is the same for all of them."""
-    return values[0] if len(values[0]) == 1 and len(values) <= count and count > 1 else np.concatenate(values)
+def _depending(graph: Graph, sources: set[str]) -> set[str]:
+    """Return the tensors that depend on any of ``sources``; all others are the same for every sample."""
+    found = set(sources)
+    for node in graph.nodes:
+        if any(arg in found for arg in node.args):
+            found.add(node.name)
+    return found
 
 
 class FixedDevice(FloatDevice):
@@ -121,6 +124,11 @@ class DryDevice(FixedDevice):
         """Return zeros."""
         types = graph.types()
         return {output: Tensor(np.zeros((1, *types[output].shape), np.int64), types[output]) for output in graph.outputs}
+
+
+def batch_size_for(graph: Graph) -> int:
+    """Return how many samples to evaluate at once so that their live tensors keep within the budget."""
+    return max(1, _BATCH_BUDGET_BYTES // (8 * peak_elements(graph)))
 
 
 def peak_elements(graph: Graph) -> int:

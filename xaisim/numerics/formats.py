@@ -91,8 +91,8 @@ class Ranges:
         self.largest[name] = max(self.largest.get(name, 0.0), seen)
 
 
-_ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "mean_gradient"})
-_TABLES = frozenset({"alpha", "weight"})
+_ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "path.mean_gradient"})
+_TABLES = frozenset({"path.alpha", "path.weight"})
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from xaisim.config import UserError
-from xaisim.ir.graph import Array, Constant, Graph, GraphBuilder
-from xaisim.ir.ops import Node
+from xaisim.ir.graph import Constant, Graph, GraphBuilder
+from xaisim.ir.ops import Attrs, Node
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.numerics.formats import Formats, to_integers
 
-_WIDEST = 62  # bits of an exact sum on the vector unit, so that int64 never overflows
+_WIDEST = 64  # bits of an exact sum on the vector unit: int64
 _ARRAY_OPS = ("conv", "linear")
 
 
@@ -57,10 +57,8 @@ class _Quantiser(GraphBuilder):
         self.layer, self.backward = node.layer, node.backward
         for arg in node.args:
             self.need(arg, node)
-        if node.op in ("add", "sub"):
-            self.exact(node, self.aligned(node))
-        elif node.op in _BOUNDS:
-            self.exact(node, node.args)
+        if node.op in _BOUNDS:
+            self.exact(node)
         elif node.op == "positive":
             self.copy(node, args=(self.before_rounding(node.args[0]),))
         elif node.op == "concat":
@@ -68,23 +66,27 @@ class _Quantiser(GraphBuilder):
             self.copy(node, args=tuple(self.requant(f"{a}.to.{node.name}", a, to) for a in node.args))
         elif node.op == "accumulate":
             grown = self.fixed(node.args[0]).bits + int(node.attrs["trips"]).bit_length()
-            self.prove(node, grown - 1, "vector unit", _WIDEST)
-            self.copy(node, attrs={**node.attrs, "bits": grown})
+            self.prove(node, grown - 1, "accumulator", self.accumulator_bits)
+            self.copy(node, attrs={**node.attrs, "bits": self.accumulator_bits})
         else:
             self.copy(node)
 
-    def exact(self, node: Node, args: tuple[str, ...]) -> None:
+    def exact(self, node: Node) -> None:
         """Append the exact sum, and the requant behind it unless the next sum takes the exact value."""
-        bound = _BOUNDS[node.op](self, node, args)
+        attrs = dict(node.attrs)
+        if node.op in ("add", "sub"):
+            fractions = [self.fixed(arg).frac for arg in node.args]
+            attrs["shifts"] = tuple(max(fractions) - frac for frac in fractions)
+        bound = _BOUNDS[node.op](self, node, attrs)
         if node.op in _ARRAY_OPS:
             self.prove(node, bound.bit_length(), "accumulator", self.accumulator_bits)
         else:
             self.prove(node, bound.bit_length(), "vector unit", _WIDEST)
-        attrs = {**node.attrs, "bound": bound, "bits": max(2, bound.bit_length() + 1)}
+        attrs |= {"bound": bound, "bits": max(2, bound.bit_length() + 1)}
         if self.flows_on(node):
-            self.copy(node, args=args, attrs=attrs)
+            self.copy(node, attrs=attrs)
             return
-        exact = self.copy(node, name=f"{node.name}.exact", args=args, attrs=attrs)
+        exact = self.copy(node, name=f"{node.name}.exact", attrs=attrs)
         self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=self.format_of(self.stored_as(node)))
 
     def flows_on(self, node: Node) -> bool:
@@ -115,8 +117,9 @@ class _Quantiser(GraphBuilder):
         """Refuse a sum whose magnitude needs more than the unit has."""
         if magnitude_bits + 1 > width:
             raise UserError(
-                f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; "
-                f"it needs {magnitude_bits + 1} bits (narrower formats or a wider accumulator_bits would do)"
+                f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; it needs "
+                f"{magnitude_bits + 1} bits (narrower formats{' or a wider accumulator_bits' * (unit != 'vector unit')} "
+                "would do)"
             )
 
     def stored_as(self, node: Node) -> Node:
@@ -130,21 +133,10 @@ class _Quantiser(GraphBuilder):
             return node
         return only if node.name in self.graph.outputs else self.stored_as(only)
 
-    def aligned(self, node: Node) -> tuple[str, ...]:
-        """Give the operands of a sum one fraction: shifts left are exact, and as far as 48 bits they are wires."""
-        formats = [self.fixed(arg) for arg in node.args]
-        frac = min(max(f.frac for f in formats), *(f.frac + 47 - f.bits for f in formats))
-        return tuple(
-            self.requant(f"{arg}.at.{node.name}", arg, FixedPoint(min(48, f.bits + 1 + max(0, frac - f.frac)), frac))
-            for arg, f in zip(node.args, formats, strict=True)
-        )
-
     def requant(self, name: str, arg: str, to: FixedPoint) -> str:
-        """Append a change of format, or nothing where there is none."""
-        f = self.fixed(arg)
-        if (f.bits, f.frac) == (to.bits, to.frac) and f == to:
-            return arg
-        return self.add(name if name not in self.types else f"{name}.b", "requant", arg, from_frac=f.frac, to=to)
+        """Append a change of format, even one that changes nothing: the structure must not depend on the numbers."""
+        name = name if name not in self.types else f"{name}.b"
+        return self.add(name, "requant", arg, from_frac=self.fixed(arg).frac, to=to)
 
     def fixed(self, name: str) -> FixedPoint:
         """Return the fixed-point format of a tensor of the new graph."""
@@ -160,7 +152,7 @@ class _Quantiser(GraphBuilder):
         constant = self.graph.constants[name]
         if user.op in _ARRAY_OPS and name in user.args[2:]:
             frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
-            format = _bias_format(constant.value, frac, self.accumulator_bits)
+            format = FixedPoint(self.accumulator_bits, frac)
         else:
             format = self.formats.of_constant(name, constant.value)
         value = None if constant.value is None else to_integers(constant.value, format)
@@ -184,44 +176,45 @@ class _Quantiser(GraphBuilder):
             return int(np.abs(constant.value).max(initial=0))
         return max(-self.fixed(name).low, self.fixed(name).high)
 
-    def products(self, node: Node, args: tuple[str, ...]) -> int:
+    def products(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002 - one signature for all bounds
         """Σ|w|·max|x| + |b| of the worst output, or the formats' worst case for weights that are not known."""
-        x, w = args[0], args[1]
+        x, w = node.args[0], node.args[1]
         constant: Constant | None = self.constants.get(w)
         shape = self.types[w].shape
         if constant is not None and constant.value is not None:
             outputs = 1 if node.attrs.get("transposed") else 0
             axes = tuple(i for i in range(len(shape)) if i != outputs)
             norm = int(np.abs(constant.value).sum(axis=axes).max())
-        else:
-            outputs = shape[1] if node.attrs.get("transposed") else shape[0]
-            norm = math.prod(shape) // outputs * self.peak(w)
-        return norm * self.peak(x) + sum(self.peak(b) for b in args[2:])
+            return norm * self.peak(x) + sum(self.peak(b) for b in node.args[2:])
+        outputs = shape[1] if node.attrs.get("transposed") else shape[0]
+        worst = math.prod(shape) // outputs * self.peak(w) * self.peak(x)
+        # Without values (a dry run) nothing can be proven or refused.
+        return worst if constant is None else min(worst, (1 << (self.accumulator_bits - 1)) - 1)
 
-    def product(self, _node: Node, args: tuple[str, ...]) -> int:
+    def product(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002
         """|a|·|b|."""
-        return self.peak(args[0]) * self.peak(args[1])
+        return self.peak(node.args[0]) * self.peak(node.args[1])
 
-    def window(self, node: Node, args: tuple[str, ...]) -> int:
+    def window(self, node: Node, attrs: Attrs) -> int:
         """A whole window times its scale."""
-        return math.prod(node.attrs["kernel"]) * self.product(node, args)
+        return math.prod(attrs["kernel"]) * self.product(node, attrs)
 
-    def sum(self, _node: Node, args: tuple[str, ...]) -> int:
-        """|a| + |b|."""
-        return sum(self.peak(arg) for arg in args)
+    def sum(self, node: Node, attrs: Attrs) -> int:
+        """|a| + |b|, each shifted to the common fraction."""
+        return sum(self.peak(arg) << shift for arg, shift in zip(node.args, attrs["shifts"], strict=True))
 
-    def overlap(self, node: Node, args: tuple[str, ...]) -> int:
+    def overlap(self, node: Node, attrs: Attrs) -> int:
         """Every window that covers a place may route its gradient there."""
-        windows = (math.ceil(k / s) for k, s in zip(node.attrs["kernel"], node.attrs["stride"], strict=True))
-        return math.prod(windows) * self.peak(args[0])
+        windows = (math.ceil(k / s) for k, s in zip(attrs["kernel"], attrs["stride"], strict=True))
+        return math.prod(windows) * self.peak(node.args[0])
 
-    def interpolated(self, _node: Node, args: tuple[str, ...]) -> int:
+    def interpolated(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002
         """Σ|row|·Σ|column|·max|x|."""
         norms = [
             int(np.abs(c.value).sum(axis=1).max()) if c.value is not None else 2 * self.peak(name)
-            for name, c in ((name, self.constants[name]) for name in args[1:])
+            for name, c in ((name, self.constants[name]) for name in node.args[1:])
         ]
-        return math.prod(norms) * self.peak(args[0])
+        return math.prod(norms) * self.peak(node.args[0])
 
 
 _BOUNDS = {
@@ -245,10 +238,3 @@ def _never_negative(graph: Graph) -> set[str]:
         if node.op == "relu" or keeps:
             names.add(node.name)
     return names
-
-
-def _bias_format(value: Array | None, frac: int, accumulator_bits: int) -> FixedPoint:
-    """Return the narrowest format of at least 16 bits that holds the bias at the sum's fraction."""
-    largest = 0.0 if value is None else float(np.abs(value).max(initial=0))
-    bits = max(16, math.frexp(math.ldexp(largest, frac) + 1)[1] + 1)
-    return FixedPoint(min(bits, accumulator_bits), frac)

@@ -1,0 +1,1 @@
+"""The report noun, its pictures, pages and timelines."""

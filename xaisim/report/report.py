@@ -1,0 +1,268 @@
+"""The report: what an explanation cost and how true it is, as one JSON-able noun with the maps beside it.
+
+    report.cycles.total, report.energy_uj.by_component["dram"], report.fidelity.spearman
+    Report.load("out/report.json")
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, PrivateAttr
+
+from xaisim.attribution.device import Tensor
+from xaisim.config import UserError
+from xaisim.hardware.architecture import Architecture
+from xaisim.ir.graph import Array
+from xaisim.models.images import Sample
+from xaisim.simulate.program import ProgramTiming
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+Real = Annotated[
+    float,
+    BeforeValidator(_number),
+    PlainSerializer(lambda v: v if math.isfinite(v) else str(v), when_used="json"),
+]
+"""A float that survives JSON: infinities are written as text."""
+
+
+class Part(BaseModel):
+    """Base of all parts of a report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Meta(Part):
+    """What makes the run reproducible."""
+
+    hash: str
+    """Content hash of model, input, method, numerics, architecture and code version."""
+    version: str
+    seed: int
+
+
+class Prediction(Part):
+    """The class explained and the fixed-point and float scores (logits) it got."""
+
+    target: int
+    label: str
+    score: Real
+    reference_score: Real
+    predicted: int
+    truth: int | None = None
+
+
+class Cycles(Part):
+    """Cycles of the whole program, of inference alone, and what explaining adds to it."""
+
+    total: int
+    inference: int
+    explanation: int
+
+
+class Macs(Part):
+    """Multiply-accumulates of the whole program."""
+
+    forward: int
+    backward: int
+
+
+class Roofline(Part):
+    """No schedule is faster than this: the larger of compute and DRAM time."""
+
+    lower_bound_cycles: int
+    compute_cycles: int
+    dram_cycles: int
+
+
+class UnitCycles(Part):
+    """busy + Σ idle = cycles.total."""
+
+    busy: int
+    idle: dict[str, int]
+
+
+class Traffic(Part):
+    """Bytes moved, DRAM bursts rounded up."""
+
+    read: Real
+    write: Real
+
+
+class EnergyCount(Part):
+    """One line of the energy account: count · pj_each."""
+
+    component: str
+    what: str
+    count: Real
+    pj_each: Real
+
+
+class Energy(Part):
+    """Energy in microjoules; ``total`` and ``by_component`` are sums over ``counts``."""
+
+    total: Real
+    by_component: dict[str, Real]
+    counts: tuple[EnergyCount, ...]
+    sources: tuple[str, ...]
+    """Where every coefficient comes from and how it was scaled."""
+
+
+class Memory(Part):
+    """What backward needs from forward, and the fullest moment of each memory."""
+
+    mask_bits: int
+    index_bits: int
+    peak_bytes: dict[str, int]
+
+
+class Fidelity(Part):
+    """Fixed point against float64 on the same input. Rates are shares of 1."""
+
+    sqnr_db: Real
+    cosine: Real
+    spearman: Real
+    topk_1pct: Real
+    topk_5pct: Real
+    topk_10pct: Real
+    sign_agreement: Real
+    mask_flip_rate: Real | None
+    """Share of stored ReLU mask bits that differ from the float run's, over all points; None where none are stored."""
+    index_flip_rate: Real | None
+    zero_fraction: Real
+    """Share of exact zeros in the fixed-point map: read the rank figures beside it."""
+    saturated_fraction: Real
+    """Share of requantised values at the bounds of their format, over all launches."""
+
+
+class Completeness(Part):
+    """Σ attribution − (F(x) − F(x')), split: what the quadrature leaves and what quantisation adds."""
+
+    delta: Real
+    delta_integration: Real
+    delta_quantisation: Real
+    score_difference: Real
+
+
+class Localisation(Part):
+    """Against the ground-truth mask: is the peak inside, and which share of the relevance is."""
+
+    pointing_hit: bool
+    relevance_mass: Real
+    mask_fraction: Real
+
+
+class LayerRow(Part):
+    """One stage of one launch, summed over its trips."""
+
+    kernel: str
+    stage: str
+    op: str
+    backward: bool
+    trips: int
+    tiling: str
+    macs: int
+    array_cycles: int
+    vector_cycles: int
+    dma_cycles: int
+    dram_bytes: Real
+
+
+class LaunchRow(Part):
+    """One launch of the program."""
+
+    kernel: str
+    trips: int
+    start_cycle: int
+    cycles: int
+    host_cycles: int
+    period_cycles: int
+    tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a report was made from: arrays and traces that do not belong in JSON."""
+
+    arch: Architecture
+    timing: ProgramTiming
+    sample: Sample | None = None
+    attribution: Tensor | None = None
+    reference: Array | None = None
+
+
+class Report(Part):
+    """Everything that scripts read."""
+
+    meta: Meta
+    model: str
+    weights: str
+    method: str
+    options: dict[str, Any]
+    target: int
+    prediction: Prediction | None
+    architecture: str
+    numerics: dict[str, Any]
+    calibration: str
+    attribution_format: str | None
+    cycles: Cycles
+    overhead: Real
+    """Explanation over inference."""
+    clock_mhz: float
+    latency_ms: Real
+    macs: Macs
+    utilisation: Real
+    roofline: Roofline
+    units: dict[str, UnitCycles]
+    traffic_bytes: dict[str, Traffic]
+    energy_uj: Energy
+    memory: Memory
+    fidelity: Fidelity | None = None
+    completeness: Completeness | None = None
+    localisation: Localisation | None = None
+    launches: tuple[LaunchRow, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+
+    _run: Run | None = PrivateAttr(default=None)
+
+    @property
+    def run(self) -> Run:
+        """The arrays and traces behind a report that was made in this process."""
+        if self._run is None:
+            raise ValueError("this report was read from a file; its traces were not kept")
+        return self._run
+
+    @property
+    def attribution(self) -> Array:
+        """The fixed-point attribution as real numbers, (1, C, H, W)."""
+        if self.run.attribution is None:
+            raise ValueError(f"method {self.method!r} on this run made no attribution")
+        return self.run.attribution.real()
+
+    @property
+    def reference(self) -> Array:
+        """The float64 attribution, (1, C, H, W)."""
+        if self.run.reference is None:
+            raise ValueError(f"method {self.method!r} on this run made no reference")
+        return np.asarray(self.run.reference)
+
+    def to_json(self) -> str:
+        """Return the report as JSON text, keys in a stable order."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """Read ``report.json``; raises :class:`UserError` where it is not one."""
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"), strict=False)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a report ({str(error).splitlines()[0]})") from None
