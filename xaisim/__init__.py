@@ -1,11 +1,12 @@
 """xaisim: what it costs to explain a network on a given accelerator, in cycles, joules and lost fidelity.
 
-    report = xaisim.explain(model="resnet18_tiny", method="integrated_gradients", arch="pynq_z2")
-    report.cycles.total, report.energy_uj.total, report.fidelity.spearman, report.attribution
+report = xaisim.explain(model="resnet18_tiny", method="integrated_gradients", arch="pynq_z2")
+report.cycles.total, report.energy_uj.total, report.fidelity.spearman, report.attribution
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -18,7 +19,5 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import the API on first use: ``import xaisim`` itself stays instant."""
     if name in ("attribute", "explain", "profile"):
-        from xaisim import api
-
-        return getattr(api, name)
+        return getattr(import_module("xaisim.api"), name)
     raise AttributeError(f"module 'xaisim' has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """An experiment as a user writes it, in YAML or as options, and everything it names made ready.
 
-    prepare(Experiment(model="resnet18_tiny", method="saliency"))
+prepare(Experiment(model="resnet18_tiny", method="saliency"))
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Prepared:
         """Options as they go into the report: the baseline by its name."""
         shown = {name: value for name, value in self.options.items() if name != "baseline"}
         if "baseline" in self.options:
-            shown["baseline"] = self.experiment.options.baseline if self.experiment.options.baseline is not None else 0.0
+            shown["baseline"] = (
+                self.experiment.options.baseline if self.experiment.options.baseline is not None else 0.0
+            )
         return shown
 
     def content_hash(self) -> str:

@@ -1,7 +1,7 @@
 """The verbs in order: prepare, calibrate, explain on two devices, time, measure. Read this file first.
 
-    report = explain(Experiment(model="resnet18_tiny", method="integrated_gradients", arch="pynq_z2"))
-    report = profile(Experiment(model="resnet18", method="saliency"))
+report = explain(Experiment(model="resnet18_tiny", method="integrated_gradients", arch="pynq_z2"))
+report = profile(Experiment(model="resnet18", method="saliency"))
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Backward is just more nodes: the gradient of ``conv`` is another ``conv`` that r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from xaisim.ir.graph import Graph, GraphBuilder, Names
 from xaisim.ir.ops import Node
@@ -22,7 +23,7 @@ class Backward(GraphBuilder):
         self.names = Names(set(self.types))
         self.stored: dict[tuple[str, str], Node] = {}
 
-    def emit(self, base: str, op: str, *args: str, **attrs: object) -> str:
+    def emit(self, base: str, op: str, *args: str, **attrs: Any) -> str:
         """Append a backward node called ``base`` or, where that is taken, ``base_2`` and so on."""
         return self.add(self.names.fresh(base), op, *args, **attrs)
 

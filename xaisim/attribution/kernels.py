@@ -1,6 +1,6 @@
 """The kernels that attribution methods launch, written as graphs around a network's graph.
 
-    gradient(model.graph, target=3)     forward and backward in one kernel, outputs logits and d_input
+gradient(model.graph, target=3)     forward and backward in one kernel, outputs logits and d_input
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, ti
 def path_gradient(graph: Graph, target: int, n_steps: int) -> Kernel:
     """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``path.total``.
 
-    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` and ``path.weight`` are tables of scalars.
+    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` and ``path.weight`` are
+    tables of scalars.
     ``n_steps`` is the largest number of trips, which decides how wide the accumulated sum must be.
     """
     inner = backpropagated(graph, target, "input")

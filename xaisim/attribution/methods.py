@@ -105,14 +105,11 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    name: Method(run)
-    for name, run in {
-        "forward": forward,
-        "saliency": saliency,
-        "input_x_gradient": input_x_gradient,
-        "deconvnet": deconvnet,
-        "guided_backprop": guided_backprop,
-        "gradcam": gradcam,
-        "integrated_gradients": integrated_gradients,
-    }.items()
+    "forward": Method(forward),
+    "saliency": Method(saliency),
+    "input_x_gradient": Method(input_x_gradient),
+    "deconvnet": Method(deconvnet),
+    "guided_backprop": Method(guided_backprop),
+    "gradcam": Method(gradcam),
+    "integrated_gradients": Method(integrated_gradients),
 }

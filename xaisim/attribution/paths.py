@@ -1,6 +1,6 @@
 """Where on the path the gradient is taken and what each point weighs: (α, w) tables of every quadrature rule.
 
-    alphas, weights = path("riemann_middle", 50)      Σ weights = 1 for every rule except the compatible ones
+alphas, weights = path("riemann_middle", 50)      Σ weights = 1 for every rule except the compatible ones
 """
 
 from __future__ import annotations

@@ -38,4 +38,3 @@ def fold(graph: Graph) -> Graph:
             value = OPS[node.op].evaluate(node, *(np.asarray(v)[None] for v in known))[0]
         constants[node.name] = Constant(node.type, value)
     return prune(Graph(dict(graph.inputs), constants, tuple(nodes), graph.outputs))
-

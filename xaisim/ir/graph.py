@@ -1,8 +1,8 @@
 """The graph: SSA nodes in topological order over named inputs and constants, and its evaluator.
 
-    x   = input                     3x32x32 real
-    c1  = conv(x, conv1.weight)     ...
-    outputs c1
+x   = input                     3x32x32 real
+c1  = conv(x, conv1.weight)     ...
+outputs c1
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xaisim.ir.ops import OPS, Attrs, Node, infer
+from xaisim.ir.ops import OPS, Node, infer
 from xaisim.ir.types import TensorType
 
 Array = np.ndarray

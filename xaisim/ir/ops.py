@@ -179,7 +179,8 @@ def _conv(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
     if len(w) > 1:  # weights of its own for every sample, as in a GradCAM whose channel weights are data
         return np.concatenate([_conv(node, x[n : n + 1], w[n : n + 1], b) for n in range(len(w))])
     filters = turned(w[0]) if node.attrs.get("transposed") else w[0]
-    corner, size = node.attrs["padding"][:2], node.type.shape[1:]
+    _, P, Q = node.type.shape
+    corner, size = node.attrs["padding"][:2], (P, Q)
     dilation = node.attrs.get("dilation", (1, 1))
     if dilation == (1, 1):
         y = kernels.correlate(x, filters, node.attrs["stride"], corner, size, _bound(node))

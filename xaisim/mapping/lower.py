@@ -130,9 +130,7 @@ class _StageLowering:
         loads = {i: self.load(i, s, base) for i, s in enumerate(self.problem.streams) if s.role in _LOADED}
         compute = self.compute(base, loads) if self.stage.on_array else None
         vector = self.vector(base, loads, compute)
-        stores = {
-            i: self.store(i, s, base, vector) for i, s in enumerate(self.problem.streams) if s.role == "output"
-        }
+        stores = {i: self.store(i, s, base, vector) for i, s in enumerate(self.problem.streams) if s.role == "output"}
         self.release(loads, compute, vector, stores)
         self.l.base = base + self.steps + 2
 
@@ -489,5 +487,3 @@ class _Versions:
 def _residues(start: Array, stop: Array, residue: int, modulus: int) -> Array:
     """Count integers in [start, stop) that are ``residue`` modulo ``modulus``."""
     return (stop - residue + modulus - 1) // modulus - (start - residue + modulus - 1) // modulus
-
-

@@ -75,7 +75,9 @@ def _keep_masks(stages: list[Stage], arch: Architecture, placement: Placement) -
     memory = arch.memory_for("mask")
     if not isinstance(memory, Sram):
         return
-    masks = {o.name: slot_bytes(o.type.size_bits) for stage in stages for o in stage.outputs if o.memory_class == "mask"}
+    masks = {
+        o.name: slot_bytes(o.type.size_bits) for stage in stages for o in stage.outputs if o.memory_class == "mask"
+    }
     room = memory.size if memory.holds == ("mask",) else memory.size // 2
     if sum(masks.values()) > room:
         room -= memory.size // 4

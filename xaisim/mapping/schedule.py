@@ -1,13 +1,14 @@
 """The static schedule of a kernel: its tiles in program order, with the buffer address of every one.
 
-    schedule = map_kernel(graph, arch)
-    verify(schedule, arch)
+schedule = map_kernel(graph, arch)
+verify(schedule, arch)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _addresses(allocations: Array, placement: Placement) -> tuple[Array, Array]:
     address = np.zeros(len(memory), np.int64)
     uses: list[tuple[int, int, int, int, int]] = []
     offset: dict[tuple[int, int], int] = {}
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         where, s = int(memory[a]), int(stage[a])
         slots, bytes_each = int(slot[a:b].max()) + 1, int(size[a])
         first = offset.get((s, where), 0)
@@ -194,10 +195,10 @@ def _dram_bytes(graph: Graph, parts: list[Stage], placement: Placement, views: V
         dying.setdefault(stage_index, []).append(name)
     born: set[str] = set()
     for stage in parts:
-        for output in stage.outputs:
-            if output.name not in placement.resident:
-                live += -(-output.type.size_bits // 8)
-                born.add(output.name)
+        for made in stage.outputs:
+            if made.name not in placement.resident:
+                live += -(-made.type.size_bits // 8)
+                born.add(made.name)
         peak = max(peak, live)
         for name in dying.get(stage.index, ()):
             if name in born:

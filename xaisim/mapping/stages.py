@@ -1,6 +1,6 @@
 """Stages: what runs as one tiled loop nest, an anchor operator with the element-wise operators fused behind it.
 
-    stages(graph)     conv → requant → relu → positive becomes one stage that stores a feature map and its mask
+stages(graph)     conv → requant → relu → positive becomes one stage that stores a feature map and its mask
 """
 
 from __future__ import annotations

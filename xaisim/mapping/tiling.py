@@ -35,7 +35,9 @@ class Tiling(NamedTuple):
 
     def counts(self, nest: Nest) -> tuple[int, int, int, int]:
         """Return the number of tiles along K, C, P and Q."""
-        return tuple(-(-extent // size) for extent, size in zip((nest.K, nest.C, nest.P, nest.Q), self[:4], strict=True))  # type: ignore[return-value] # four of four
+        return tuple(
+            -(-extent // size) for extent, size in zip((nest.K, nest.C, nest.P, nest.Q), self[:4], strict=True)
+        )  # type: ignore[return-value] # four of four
 
 
 @dataclass(frozen=True, slots=True)

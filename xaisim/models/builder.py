@@ -103,9 +103,7 @@ class NetworkBuilder(GraphBuilder):
         self.layer = name
         R, S = pair(kernel)
         self.constant(f"{name}.scale", np.array(1 / (R * S)))
-        return self.add(
-            name, "avgpool", x, f"{name}.scale", kernel=(R, S), stride=pair(stride), padding=(padding,) * 4
-        )
+        return self.add(name, "avgpool", x, f"{name}.scale", kernel=(R, S), stride=pair(stride), padding=(padding,) * 4)
 
     def global_avgpool(self, name: str, x: str) -> str:
         """Append the mean over the whole map and flatten it to a vector."""

@@ -1,6 +1,6 @@
 """Real input: shipped test scenes with masks and labels, a user's own picture, and how either reaches a network.
 
-    sample = load_sample(model, "photo.png")     .x (1, 3, H, W) normalised, .pixels (H, W, 3) as seen
+sample = load_sample(model, "photo.png")     .x (1, 3, H, W) normalised, .pixels (H, W, 3) as seen
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_scene(model: Model, index: int) -> Sample:
     scenes = _scenes("test")
     size = model.input_shape[1:]
     plane = Image.fromarray((scenes["masks"][index] * 255).astype(np.uint8))
-    mask = np.asarray(plane.resize(size[::-1], Image.Resampling.BILINEAR)) >= 128
+    mask = np.asarray(plane.resize((size[1], size[0]), Image.Resampling.BILINEAR)) >= 128
     pixels = _resized(Image.fromarray(scenes["images"][index]), size)
     return Sample(f"test scene {index}", pixels, normalise(model, pixels), int(scenes["labels"][index]), mask)
 

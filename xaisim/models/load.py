@@ -1,7 +1,7 @@
 """Load a network with its weights: shipped, from a file, or seeded random ones.
 
-    load_model("resnet18_tiny")                      trained weights that ship with the package
-    load_model("resnet18", weights="resnet18.pth")   torchvision's state dict
+load_model("resnet18_tiny")                      trained weights that ship with the package
+load_model("resnet18", weights="resnet18.pth")   torchvision's state dict
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def _read_torch(path: Path) -> dict[str, Array]:
     try:
         import torch
     except ImportError:
-        raise UserError(f"{path}: reading .pth files needs PyTorch; install it with: pip install 'xaisim[torch]'") from None
+        raise UserError(
+            f"{path}: reading .pth files needs PyTorch; install it with: pip install 'xaisim[torch]'"
+        ) from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its unpickler meets

@@ -81,8 +81,8 @@ class _Inception:
 
     def chain(self, name: str, x: str, *steps: tuple[str, int, int | Pair, int, int | Pair]) -> str:
         """Units one behind the other, each (suffix, filters, kernel, stride, padding)."""
-        for suffix, *rest in steps:
-            x = self.unit(f"{name}.{suffix}", x, *rest)
+        for suffix, filters, kernel, stride, padding in steps:
+            x = self.unit(f"{name}.{suffix}", x, filters, kernel, stride, padding)
         return x
 
     def pooled(self, name: str, x: str, filters: int) -> str:

@@ -1,6 +1,6 @@
 """Calibration: run the method itself in float64 on sample pictures and note how large every tensor gets.
 
-    ranges = calibrate(method, model.graph, samples, options, Numerics())
+ranges = calibrate(method, model.graph, samples, options, Numerics())
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Three devices that run the same methods: float64 reference, bit-accurate fixed point, and dry (shapes only).
 
-    device = FixedDevice(formats, accumulator_bits=48)
-    METHODS["saliency"].run(device, model.graph, x, target=3)
-    device.program                                       what was launched: this is mapped and timed
+device = FixedDevice(formats, accumulator_bits=48)
+METHODS["saliency"].run(device, model.graph, x, target=3)
+device.program                                       what was launched: this is mapped and timed
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ class DryDevice(FixedDevice):
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return zeros."""
         types = graph.types()
-        return {output: Tensor(np.zeros((1, *types[output].shape), np.int64), types[output]) for output in graph.outputs}
+        return {
+            output: Tensor(np.zeros((1, *types[output].shape), np.int64), types[output]) for output in graph.outputs
+        }
 
 
 def batch_size_for(graph: Graph) -> int:
@@ -140,7 +142,5 @@ def peak_elements(graph: Graph) -> int:
     for i, node in enumerate(graph.nodes):
         live += node.type.size
         peak = max(peak, live)
-        live -= sum(
-            types[arg].size for arg in set(node.args) if last_use[arg] == i and arg not in graph.constants
-        )
+        live -= sum(types[arg].size for arg in set(node.args) if last_use[arg] == i and arg not in graph.constants)
     return max(1, peak)

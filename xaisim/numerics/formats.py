@@ -1,6 +1,6 @@
 """Which fixed-point format each tensor gets: calibrated from the ranges seen on samples, uniform, or overridden.
 
-    ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ranges)
+ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ranges)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Numerics(Config):
     """Integer bits beyond what calibration saw."""
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
-    overrides: dict[str, FormatText] = {}
+    overrides: dict[str, FormatText] = Field(default_factory=dict)
     """Formats of single tensors by name, as ``xaisim show graph`` prints them."""
 
 

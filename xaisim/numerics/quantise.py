@@ -116,10 +116,10 @@ class _Quantiser(GraphBuilder):
     def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
         """Refuse a sum whose magnitude needs more than the unit has."""
         if magnitude_bits + 1 > width:
+            wider = "" if unit == "vector unit" else " or a wider accumulator_bits"
             raise UserError(
                 f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; it needs "
-                f"{magnitude_bits + 1} bits (narrower formats{' or a wider accumulator_bits' * (unit != 'vector unit')} "
-                "would do)"
+                f"{magnitude_bits + 1} bits (narrower formats{wider} would do)"
             )
 
     def stored_as(self, node: Node) -> Node:

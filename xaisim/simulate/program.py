@@ -1,7 +1,7 @@
 """Time a whole program: its launches one behind the other, with the host between them, and what they cost.
 
-    timing = time_program(device.program, arch)
-    timing.cycles, timing.units, timing.energy
+timing = time_program(device.program, arch)
+timing.cycles, timing.units, timing.energy
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _units(timed: Sequence[TimedLaunch], total: int) -> dict[str, UnitAccount]:
             int(sum(t.timing.busy[unit] for t in timed)),
             {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()},
         )
-    running = {name: 0 for name in CAUSE_NAMES.values()} | {"waiting_for_kernel": total - host}
+    running = dict.fromkeys(CAUSE_NAMES.values(), 0) | {"waiting_for_kernel": total - host}
     accounts["host"] = UnitAccount(host, running)
     return accounts
 

@@ -19,7 +19,7 @@ def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
     env = simpy.Environment()
     rows = len(tiles)
     ready = [[env.event() for _ in range(rows)] for _ in range(trips)]
-    traces = [Trace(*(np.zeros(rows, np.int64) for _ in range(4)), np.zeros(len(UNITS), np.int64)) for _ in ready]
+    traces = [_blank_trace(rows) for _ in ready]
     causes = edge_causes(tiles)
     waits: list[list[int]] = [[] for _ in range(rows)]
     for edge, row in enumerate(tiles.edge_to):
@@ -54,3 +54,6 @@ def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
     return traces
 
 
+def _blank_trace(rows: int) -> Trace:
+    start, end, stall, cause = np.zeros((4, rows), np.int64)
+    return Trace(start, end, stall, cause, np.zeros(len(UNITS), np.int64))

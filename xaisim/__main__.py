@@ -1,0 +1,5 @@
+"""``python -m xaisim`` is ``xaisim``."""
+
+from xaisim.cli import main
+
+main()

@@ -1,0 +1,197 @@
+"""The command line: explain, profile, show, list. Errors are one line each and exit with 2.
+
+xaisim explain                       explains a shipped test image and writes pictures, page and report
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xaisim import __version__
+from xaisim.config import UserError, choose
+
+if TYPE_CHECKING:
+    from xaisim.experiment import Experiment
+    from xaisim.report.report import Report
+
+_RESULTS = Path("xaisim-results")
+
+
+class _Group(click.Group):
+    """Turns user errors of any command into one line per problem and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="xaisim")
+def main() -> None:
+    """Cycle-level simulator for explainable-AI accelerators: bit-accurate attributions, cycles and energy."""
+
+
+def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that describe an experiment; each overrides the workload's value."""
+    options = [
+        click.option("--workload", metavar="NAME|FILE", help="Start from a named experiment (see 'xaisim list')."),
+        click.option("--model", help="Network.  [default: resnet18_tiny]"),
+        click.option("--weights", metavar="FILE|random", help="A .safetensors or .pth file, or 'random'."),
+        click.option("--method", help="Attribution method.  [default: integrated_gradients]"),
+        click.option("--n-steps", type=int, help="Points on the path.  [default: 50]"),
+        click.option("--rule", help="Quadrature on the path.  [default: riemann_middle]"),
+        click.option("--baseline", help="Start of the path: black, white, mean or a number.  [default: 0 = mean]"),
+        click.option("--layer", help="Feature map for GradCAM.  [default: the last one]"),
+        click.option("--target", type=int, help="Class to explain.  [default: the predicted one]"),
+        click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
+        click.option("--numerics", metavar="NAME|qM.N|FILE", help="fixed16, fixed8, q16.8, …  [default: fixed16]"),
+        click.option("--seed", type=int, help="Seed of random weights.  [default: 0]"),
+        click.option("--force", is_flag=True, help="Replace an existing result in the output directory."),
+        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
+    """Return the workload with the given options on top."""
+    from xaisim.api import experiment_of
+    from xaisim.experiment import load_experiment
+
+    baseline = settings.get("baseline")
+    if baseline is not None:
+        try:
+            settings["baseline"] = float(baseline)
+        except ValueError:
+            settings["baseline"] = choose("baseline", baseline, ("black", "white", "mean", "a number"))
+    if workload is None:
+        return experiment_of(**settings)
+    base: Experiment = load_experiment(workload)
+    start = base.model_dump(exclude_defaults=True, mode="json")
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given.get("method", base.method) != base.method:
+        start.pop("options", None)  # they were meant for another method
+    return experiment_of(**{**start, **given})
+
+
+@main.command()
+@click.argument("image", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory for the results.")
+@_experiment_options
+def explain(
+    image: str | None, output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any
+) -> None:
+    """Explain IMAGE (PNG, JPEG, .npy or scene:N) in fixed point on an accelerator, against a float64 reference.
+
+    Writes heatmap.png, report.html, report.json, attribution.npy, attribution_raw.npy and timeline.json.
+    """
+    from xaisim.flow import explain as run
+    from xaisim.report.save import check_directory, save_report
+
+    experiment = _experiment(workload, {"image": image, **settings})
+    if output is not None:
+        check_directory(output, force=force)
+    with _Progress(quiet=as_json) as progress:
+        report = run(experiment, progress=progress)
+        progress("write the pictures and the page", 0, 1)
+        # A directory named by its content hash can only ever hold this very result.
+        where = output or _RESULTS / f"{report.model}-{report.method}-{report.architecture}-{report.meta.hash}"
+        save_report(report, where, force=force or output is None, command=_command())
+    _show(report, where, as_json=as_json)
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory for report and timeline.")
+@_experiment_options
+def profile(output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any) -> None:
+    """Time a model, method and architecture without computing values. Weights are not needed."""
+    from xaisim.flow import profile as run
+
+    experiment = _experiment(workload, settings)
+    if output is not None:
+        from xaisim.report.save import check_directory, save_report
+
+        check_directory(output, force=force)
+    with _Progress(quiet=as_json) as progress:
+        report = run(experiment, progress=progress)
+        if output is not None:
+            save_report(report, output, force=force, command=_command())
+    _show(report, output, as_json=as_json)
+
+
+@main.command()
+@click.argument("noun", type=click.Choice(["graph", "arch", "mapping", "schedule"]))
+@click.option("--rows", default=40, show_default=True, help="Tiles to print of a schedule.")
+@_experiment_options
+def show(noun: str, rows: int, workload: str | None, force: bool, as_json: bool, **settings: Any) -> None:  # noqa: ARG001
+    """Print a noun on the way from model to cycles: the kernels' graphs, the architecture, mapping or schedule."""
+    from xaisim.show import show_noun
+
+    click.echo(show_noun(noun, _experiment(workload, settings), rows))
+
+
+@main.command(name="list")
+def list_choices() -> None:
+    """List what ships: models, methods, architectures, workloads, rules, numerics."""
+    from xaisim.show import choices_text
+
+    click.echo(choices_text())
+
+
+def _command() -> str:
+    return " ".join(["xaisim", *sys.argv[1:]])
+
+
+class _Progress:
+    """A bar on a terminal, silence elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            for task in self._tasks.values():
+                self._bar.update(task, visible=False)
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._tasks[what], completed=done, total=total)
+
+
+def _show(report: Report, where: Path | None, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(report.to_json())
+        return
+    from xaisim.show import report_text
+
+    click.echo(report_text(report))
+    if where is not None:
+        click.echo(f"\nwritten to {where}")

@@ -1,0 +1,148 @@
+"""Every noun in a short, stable printed form."""
+
+from __future__ import annotations
+
+from xaisim.attribution.methods import METHODS
+from xaisim.attribution.paths import PATH_RULES
+from xaisim.config import shipped_names
+from xaisim.experiment import Experiment, load_experiment, prepare
+from xaisim.hardware.architecture import describe, load_architecture
+from xaisim.mapping.schedule import Schedule, map_kernel
+from xaisim.mapping.stages import Nest
+from xaisim.mapping.tiles import Kind, Unit
+from xaisim.mapping.tiling import Tiling
+from xaisim.models.networks import NETWORKS
+from xaisim.numerics.devices import DryDevice
+from xaisim.numerics.formats import NAMED_NUMERICS, Formats
+from xaisim.report.report import Report
+
+
+def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
+    """Return the printed form of ``graph``, ``arch``, ``mapping`` or ``schedule`` for an experiment."""
+    p = prepare(experiment, values=False)
+    if noun == "arch":
+        return describe(p.arch)
+    device = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
+    parts = []
+    for launch in device.program:
+        title = f"# {launch.kernel}, {launch.trips} trip{'s' if launch.trips > 1 else ''}"
+        if noun == "graph":
+            parts.append(f"{title}\n{launch.graph}")
+            continue
+        schedule = map_kernel(launch.graph, p.arch)
+        body = mapping_text(schedule) if noun == "mapping" else schedule_text(schedule, rows)
+        parts.append(f"{title} on {p.arch.name}\n{body}")
+    return "\n\n".join(parts)
+
+
+def mapping_text(schedule: Schedule) -> str:
+    """Return each stage's loop nest, outer loops first, with its tile in brackets."""
+    lines = []
+    for stage, nest, tiling in zip(schedule.stages, schedule.nests, schedule.tilings, strict=True):
+        tail = "".join(f" + {node.op}" for node in stage.tail)
+        lines.append(f"{stage.name}: {stage.anchor.op}{tail}")
+        lines.append(f"  DRAM    {_loops(nest, tiling)}")
+        tile = f"K{tiling.k} C{tiling.c} P{tiling.p} Q{tiling.q}"
+        lines.append(f"  on chip {tile}" + (f" R{nest.R} S{nest.S}" if stage.on_array else ""))
+        streams = schedule.placement.streams[stage.index]
+        operands = schedule.placement.operands[stage.index]
+        moved = [f"{o.name} [{s.memory}]" for s, o in zip(streams, operands, strict=True) if o is not None]
+        kept = [o.name for o in [*stage.operands, *stage.outputs] if o.name in schedule.placement.resident]
+        lines.append(f"  streams {', '.join(moved)}" + (f"; kept on chip {', '.join(kept)}" if kept else ""))
+    return "\n".join(lines)
+
+
+def _loops(nest: Nest, tiling: Tiling) -> str:
+    n_k, n_c, n_p, n_q = tiling.counts(nest)
+    order = f"P{n_p} Q{n_q} K{n_k}" if tiling.order == "pk" else f"K{n_k} P{n_p} Q{n_q}"
+    return f"{order} C{n_c}"
+
+
+def schedule_text(schedule: Schedule, rows: int) -> str:
+    """Return the first tiles in program order with what they wait for and where they lie."""
+    tiles = schedule.tiles
+    names = ["dram", *schedule.placement.free]
+    address = {
+        int(row): f"{names[int(memory)]}+{int(start):#07x}"
+        for row, memory, start in zip(
+            tiles.allocations.filled_by, tiles.allocations.memory, tiles.allocations.address, strict=True
+        )
+    }
+    waits: dict[int, list[str]] = {}
+    for source, row, kind, distance in zip(
+        tiles.edge_from, tiles.edge_to, tiles.edge_kind, tiles.edge_distance, strict=True
+    ):
+        mark = ("~" if kind else "") + str(int(source)) + ("'" if distance else "")
+        waits.setdefault(int(row), []).append(mark)
+    lines = [
+        "  row unit    kind     cycles  region K P Q                 address               "
+        "waits for (~ buffer, ' last trip)"
+    ]
+    for row in range(min(rows, len(tiles))):
+        k0, k1, p0, p1, q0, q1 = tiles.region[row]
+        region = f"{k0}:{k1} {p0}:{p1} {q0}:{q1}"
+        lines.append(
+            f"{row:5d} {Unit(tiles.unit[row]).name.lower():7s} {Kind(tiles.kind[row]).name.lower():8s} "
+            f"{tiles.occupy_cycles[row]:6d}  {region:28s} {address.get(row, ''):21s} {' '.join(waits.get(row, []))}"
+            f"  # {schedule.stages[tiles.stage[row]].name}"
+        )
+    if len(tiles) > rows:
+        lines.append(f"… {len(tiles) - rows} more rows (--rows)")
+    return "\n".join(lines)
+
+
+def choices_text() -> str:
+    """Return everything that ships, by kind."""
+    sections = {
+        "models": {name: "trained" if n.trained else "no weights shipped" for name, n in NETWORKS.items()},
+        "methods": {name: method.summary for name, method in METHODS.items()},
+        "architectures": {name: load_architecture(name).description for name in shipped_names("arch_configs")},
+        "workloads": {name: load_experiment(name).description for name in shipped_names("workloads")},
+        "rules": dict.fromkeys(PATH_RULES, ""),
+        "numerics": {**dict.fromkeys(NAMED_NUMERICS, ""), "q16.8": "any uniform format", "FILE.yaml": "your own"},
+    }
+    lines = []
+    for title, rows in sections.items():
+        lines.append(f"{title}:")
+        lines += [f"  {name:34s} {text}".rstrip() for name, text in rows.items()]
+    return "\n".join(lines)
+
+
+def report_text(report: Report) -> str:
+    """Return the report as a short table."""
+    rows = [
+        ("model", f"{report.model} ({report.weights})"),
+        ("method", " ".join([report.method, *(f"{k}={v}" for k, v in report.options.items())])),
+        ("machine", f"{report.architecture} at {report.clock_mhz:g} MHz"),
+    ]
+    if report.prediction is not None:
+        p = report.prediction
+        truth = "" if p.truth is None else f", truth {p.truth}"
+        rows.append(("class", f"{p.label} (logit {p.score:.4f}, float {p.reference_score:.4f}{truth})"))
+    bound = report.roofline.lower_bound_cycles / report.cycles.total
+    rows += [
+        ("cycles", f"{report.cycles.total:,} = {report.latency_ms:.3f} ms; roofline {bound:.0%}"),
+        ("inference", f"{report.cycles.inference:,} cycles; explaining adds {report.overhead:.4g}x that"),
+        ("work", f"{report.macs.forward + report.macs.backward:,} MAC, array {report.utilisation:.1%} used"),
+        ("energy", f"{report.energy_uj.total:,.1f} µJ, most in {_most(report.energy_uj.by_component)}"),
+        ("stored", f"{report.memory.mask_bits:,} mask bits, {report.memory.index_bits:,} pool index bits"),
+    ]
+    if report.fidelity is not None:
+        f = report.fidelity
+        rows.append(("fidelity", f"SQNR {f.sqnr_db:.1f} dB, Spearman {f.spearman:.4f}, top 1 % {f.topk_1pct:.1%}"))
+    if report.completeness is not None:
+        c = report.completeness
+        rows.append(
+            ("completeness", f"δ {c.delta:+.4f} = {c.delta_integration:+.4f} steps {c.delta_quantisation:+.4f} bits")
+        )
+    if report.localisation is not None:
+        where = report.localisation
+        hit = "on" if where.pointing_hit else "off"
+        rows.append(("evidence", f"peak {hit} the digit, {where.relevance_mass:.1%} of the relevance inside its mask"))
+    return "\n".join(f"{name:13s}{text}" for name, text in rows)
+
+
+def _most(by_component: dict[str, float]) -> str:
+    name = max(by_component, key=lambda key: by_component[key])
+    return f"{name} ({by_component[name] / max(1e-30, sum(by_component.values())):.0%})"
