@@ -64,7 +64,9 @@ def heatmap_info(report: Report) -> HeatmapInfo:
     panels: tuple[Panel, ...] = ()
     note = ""
     if run.attribution is not None and run.reference is not None:
-        panels = _panels(channel_sum(report.reference), channel_sum(report.attribution), report.attribution_format or "")
+        panels = _panels(
+            channel_sum(report.reference), channel_sum(report.attribution), report.attribution_format or ""
+        )
         signed = panels[0].scale.low < 0
         note = f"Float and fixed share one scale, clipped at the {CLIP_PERCENTILE} % quantile of the magnitude. "
         note += "Channels are summed; red is positive, blue negative." if signed else "This map has no negative values."
@@ -136,7 +138,9 @@ def _facts(report: Report) -> tuple[str, ...]:
         report.architecture,
         f"{report.cycles.total:,} cycles",
         f"{report.latency_ms:.3g} ms at {report.clock_mhz:g} MHz",
-        f"{report.energy_uj.total:,.3g} uJ" if report.energy_uj.total < 1e3 else f"{report.energy_uj.total / 1e3:.3g} mJ",
+        f"{report.energy_uj.total:,.3g} uJ"
+        if report.energy_uj.total < 1e3
+        else f"{report.energy_uj.total / 1e3:.3g} mJ",
     ]
     if report.prediction is not None:
         facts.append(f"predicted class {report.prediction.predicted}")

@@ -1,17 +1,15 @@
 """The timeline: what every unit did when, as a Chrome trace that Perfetto and chrome://tracing open.
 
-    write_timeline(report.run.timing, report.run.arch, "timeline.json")
+write_timeline(report.run.timing, report.run.arch, "timeline.json")
 
-Of a loop, the first trip and one that stands for all later ones are shown. ``ts`` and ``dur`` are microseconds of
-simulated time; ``args`` holds the exact cycles.
+Of a loop the first trip is shown and one that stands for all later ones. ``ts`` and ``dur`` are microseconds of
+simulated time; ``args`` holds the exact cycles, counted from the start of the program.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,113 +25,183 @@ from xaisim.simulate.program import ProgramTiming, TimedLaunch
 Event = dict[str, Any]
 
 MOST_EVENTS = 200_000
-_CHIP = 1
-_PROGRAM_TRACK, _HOST_TRACK = 0, 1
-_TRACKS = {_PROGRAM_TRACK: "program", _HOST_TRACK: "host"}
-_TRACKS |= {10 + 2 * unit: unit.name.lower() for unit in UNITS}
-_TRACKS |= {11 + 2 * unit: f"{unit.name.lower()} idle" for unit in UNITS}
-_COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "idle": "grey"}
+_PROCESS = 1
+_PROGRAM, _HOST = 0, 1
+_BUSY = {unit: 10 + 2 * unit for unit in UNITS}
+_IDLE = {unit: 11 + 2 * unit for unit in UNITS}
+_COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "map": "rail_animation"}
 
 
-@dataclass(slots=True)
-class _Recorder:
-    """Collects events until there are enough, and counts what did not fit."""
-
-    mhz: float
-    most: int
-    events: list[Event] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def room(self) -> int:
-        """Events that still fit."""
-        return self.most - len(self.events)
-
-    def one(self, track: int, name: str, category: str, start: int, cycles: int, **args: Any) -> None:
-        """Add one complete event; start and length in cycles."""
-        self.many(track, [name], [category], np.array([start]), np.array([cycles]), [args])
-
-    def many(
-        self, track: int, names: list[str], categories: list[str], start: Array, cycles: Array, args: list[dict[str, Any]]
-    ) -> None:
-        """Add complete events of one track."""
-        begin, end = nanoseconds(start, self.mhz), nanoseconds(start + cycles, self.mhz)
-        columns = zip(
-            names, categories, microseconds(begin).tolist(), microseconds(end - begin).tolist(),
-            start.tolist(), cycles.tolist(), args, strict=True,
-        )  # fmt: skip
-        self.events += [
-            {
-                "ph": "X", "pid": _CHIP, "tid": track, "name": name, "cat": category, "ts": ts, "dur": dur,
-                "cname": _COLOURS.get(category, "generic_work"), "args": {"start_cycle": first, "cycles": length, **rest},
-            }
-            for name, category, ts, dur, first, length, rest in columns
-        ]  # fmt: skip
-
-
-def nanoseconds(cycles: Array, mhz: float) -> Array:
-    """Return cycles as whole nanoseconds, so that neighbours still touch after rounding."""
-    return np.rint(cycles * (1e3 / mhz)).astype(np.int64)
-
-
-def microseconds(ns: Array) -> Array:
-    """Return the smallest floats of which a reader that truncates ``value · 1000`` gets the nanoseconds back."""
-    value = ns / 1e3
-    short = (value * 1e3).astype(np.int64) < ns
-    return np.where(short, np.nextafter(value, np.inf), value)
+def phase_of(stage: Stage) -> str:
+    """Return what a stage is there for: ``forward``, ``backward``, ``path`` (points and sums) or ``map`` (the end)."""
+    if stage.anchor.layer in ("path", "gradcam", "attribution"):
+        return "path" if stage.anchor.layer == "path" else "map"
+    return "backward" if stage.anchor.backward else "forward"
 
 
 def timeline_events(timing: ProgramTiming, arch: Architecture, *, most: int = MOST_EVENTS) -> list[Event]:
-    """Return the events of a program: names of tracks first, then launches in order.
+    """Return the events of a program: names of tracks, launches and trips, then the tiles of the trips shown.
 
-    Where more than ``most`` would be needed, later trips are left out before first ones are cut short.
+    Where there would be more than ``most``, later trips are left out first, then the last tiles of first trips.
     """
     return _record(timing, arch, most)[0]
 
 
 def write_timeline(timing: ProgramTiming, arch: Architecture, path: str | Path, *, most: int = MOST_EVENTS) -> None:
-    """Write the trace with a note of what it leaves out."""
+    """Write the trace as JSON, with a note of what it leaves out."""
     events, left_out = _record(timing, arch, most)
     notes = {
         "architecture": arch.name,
         "clock_mhz": arch.clock_mhz,
         "total_cycles": timing.cycles,
-        "time_unit": "ts and dur are microseconds of simulated time, rounded to nanoseconds; args hold exact cycles",
+        "time": "ts and dur are microseconds of simulated time, rounded to nanoseconds; args hold the exact cycles",
         "left_out": left_out or ["nothing"],
     }
-    # One event per line: small, and still readable with a pager.
-    lines = ",\n".join(json.dumps(event, ensure_ascii=False, separators=(",", ":")) for event in events)
-    text = json.dumps(notes, ensure_ascii=False, indent=1)
-    Path(path).write_text(
-        f'{{"displayTimeUnit":"ns","otherData":{text},\n"traceEvents":[\n{lines}\n]}}\n', encoding="utf-8"
-    )
+    trace = {"displayTimeUnit": "ns", "otherData": notes, "traceEvents": events}
+    text = json.dumps(trace, ensure_ascii=False, separators=(",", ":"), check_circular=False)
+    # One event per line, readable with a pager; inside a text the quotes would be escaped.
+    Path(path).write_text(text.replace('},{"ph":', '},\n{"ph":'), encoding="utf-8")
 
 
 def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[Event], list[str]]:
-    recorder = _Recorder(arch.clock_mhz, most)
-    recorder.events += _track_names(arch)
-    for t in timing.launches:
-        _launch(recorder, t, arch)
-    needed = [_trip_events(t) for t in timing.launches]
+    """Return the events and, in words, what was left out."""
+    events = list(_track_names(arch))
     notes: list[str] = []
-    # First trips of all launches come before any later trip.
-    for number, (t, count) in enumerate(zip(timing.launches, needed, strict=True)):
-        start = t.start_cycle + arch.control.launch_cycles
-        _trip(recorder, t, arch, t.timing.first, start, 1)
-        if count > recorder.room and recorder.room <= 0:
-            notes.append(f"{t.launch.kernel}: cut short, {recorder.most:,} events are shown at most")
-        if t.timing.simulated_trips > 1:
-            notes += _later_trips(recorder, t, arch, start, reserve=sum(needed[number + 1 :]))
-    return recorder.events, notes
+    shown: list[tuple[TimedLaunch, int, Trace]] = []
+    for t in timing.launches:
+        traces = trip_traces(t)
+        events += _launch_events(t, arch, traces)
+        shown.append((t, 1, traces[0]))
+        if len(traces) > 1:
+            shown.append((t, len(traces), traces[-1]))
+        notes += [f"{t.launch.kernel}: {text}" for text in _undrawn(t)]
+    for t, trip, trace in sorted(shown, key=lambda item: min(item[1], 2)):  # stable: all first trips, then the others
+        rows = _rows_that_fit(trace, most - len(events))
+        if rows < len(trace.start):
+            rows = rows if trip == 1 else 0
+            some = f" beyond its first {rows:,} of {len(trace.start):,} tiles" if rows else ""
+            notes.append(f"{t.launch.kernel}: trip {trip}{some}, as {most:,} events are the most that is written")
+        events += _trip_events(t, arch, trip, trace, rows)
+    return events, notes
 
 
-def _trip_events(t: TimedLaunch) -> int:
-    """Return the number of events that one trip takes."""
-    return len(t.schedule.tiles) + int((t.timing.first.stall > 0).sum())
+def trip_traces(t: TimedLaunch) -> list[Trace]:
+    """Return the traces of all trips that the clock ran, the first one first."""
+    traces = [t.timing.first]
+    while len(traces) < t.timing.simulated_trips:
+        traces.append(run_trip(t.schedule.tiles, traces[-1]))
+    return traces
+
+
+def _undrawn(t: TimedLaunch) -> Iterator[str]:
+    steady, trips = t.timing.simulated_trips, t.launch.trips
+    if steady > 2:
+        yield f"trips 2 to {steady - 1}, before the loop repeats"
+    if steady < trips:
+        yield f"trips {steady + 1} to {trips}, which repeat trip {steady} every {t.timing.period_cycles:,} cycles"
+
+
+def _rows_that_fit(trace: Trace, room: int) -> int:
+    """Return how many leading rows, with their stalls, take at most ``room`` events."""
+    return int(np.searchsorted(np.cumsum(1 + (trace.stall > 0)), room, side="right"))
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
 
 
 def _track_names(arch: Architecture) -> Iterator[Event]:
-    yield {"ph": "M", "pid": _CHIP, "name": "process_name", "args": {"name": f"{arch.name}, {arch.clock_mhz:g} MHz"}}
-    for track, name in _TRACKS.items():
-        yield {"ph": "M", "pid": _CHIP, "tid": track, "name": "thread_name", "args": {"name": name}}
-        yield {"ph": "M", "pid": _CHIP, "tid": track, "name": "thread_sort_index", "args": {"sort_index": track}}
+    names = {_PROGRAM: "program", _HOST: "host"}
+    names |= {_BUSY[unit]: unit.name.lower() for unit in UNITS}
+    names |= {_IDLE[unit]: f"{unit.name.lower()} idle" for unit in UNITS}
+    yield {"ph": "M", "pid": _PROCESS, "name": "process_name", "args": {"name": f"{arch.name}, {arch.clock_mhz:g} MHz"}}
+    for track, name in sorted(names.items()):
+        yield {"ph": "M", "pid": _PROCESS, "tid": track, "name": "thread_name", "args": {"name": name}}
+        yield {"ph": "M", "pid": _PROCESS, "tid": track, "name": "thread_sort_index", "args": {"sort_index": track}}
+
+
+def _launch_events(t: TimedLaunch, arch: Architecture, traces: list[Trace]) -> Iterator[Event]:
+    """Say on the tracks of program and host which kernel runs, and which of its trips are drawn."""
+    launch, steady, period = t.launch, t.timing.simulated_trips, t.timing.period_cycles
+    start = t.start_cycle + arch.control.launch_cycles
+    sync = t.host_cycles - arch.control.launch_cycles
+    args = {"trips": launch.trips, "period_cycles": period, "host_cycles": t.host_cycles}
+    yield _event(arch, _PROGRAM, launch.kernel, "launch", t.start_cycle, t.cycles, args)
+    if arch.control.launch_cycles:
+        yield _event(arch, _HOST, "start a kernel", "host", t.start_cycle, arch.control.launch_cycles, {})
+    if sync:
+        yield _event(arch, _HOST, "read back", "host", start + t.timing.cycles, sync, {})
+    if launch.trips == 1:
+        return
+    ends = [0, *(int(trace.end.max()) for trace in traces)]
+    for trip, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True), start=1):
+        drawn = "" if trip in (1, steady) else ", not drawn"
+        yield _event(arch, _PROGRAM, f"trip {trip}{drawn}", "trip", start + first, last - first, {"trip": trip})
+    if steady < launch.trips:
+        name = f"trips {steady + 1}-{launch.trips} repeat every {period:,} cycles, not drawn"
+        yield _event(arch, _PROGRAM, name, "trip", start + ends[-1], t.timing.cycles - ends[-1], {})
+
+
+def _trip_events(t: TimedLaunch, arch: Architecture, trip: int, trace: Trace, rows: int) -> Iterator[Event]:
+    """Yield the first ``rows`` tiles of a trip, each behind the stall that held it up."""
+    tiles, stages = t.schedule.tiles, t.schedule.stages
+    offset = t.start_cycle + arch.control.launch_cycles
+    start, stall = trace.start[:rows] + offset, trace.stall[:rows]
+    ts, dur = _span(start, tiles.occupy_cycles[:rows], arch.clock_mhz)
+    stall_ts, stall_dur = _span(start - stall, stall, arch.clock_mhz)
+    phases = [phase_of(stage) for stage in stages]
+    columns = zip(
+        tiles.unit[:rows].tolist(), tiles.stage[:rows].tolist(), tiles.kind[:rows].tolist(), ts, dur,
+        start.tolist(), tiles.occupy_cycles[:rows].tolist(), (trace.end[:rows] + offset).tolist(),
+        tiles.macs[:rows].tolist(), tiles.read_bytes[:rows].sum(axis=1).tolist(),
+        tiles.write_bytes[:rows].sum(axis=1).tolist(), tiles.region[:rows].tolist(),
+        stall.tolist(), trace.cause[:rows].tolist(), stall_ts, stall_dur, strict=True,
+    )  # fmt: skip
+    for (
+        unit, stage, kind, at, length, first, cycles, ready, macs, read, written, region, held, cause, held_at, held_for
+    ) in columns:  # fmt: skip
+        name = stages[stage].name
+        if held:
+            yield {
+                "ph": "X", "pid": _PROCESS, "tid": _IDLE[UNITS[unit]], "name": CAUSE_NAMES[Cause(cause)], "cat": "idle",
+                "ts": held_at, "dur": held_for, "cname": "grey",
+                "args": {"start_cycle": first - held, "cycles": held, "before": name, "trip": trip},
+            }  # fmt: skip
+        yield {
+            "ph": "X", "pid": _PROCESS, "tid": _BUSY[UNITS[unit]], "name": name, "cat": phases[stage],
+            "ts": at, "dur": length, "cname": _COLOURS[phases[stage]],
+            "args": {
+                "start_cycle": first, "cycles": cycles, "ready_cycle": ready, "kind": _KINDS[kind], "macs": macs,
+                "bytes_read": read, "bytes_written": written, "region": region_text(region), "trip": trip,
+            },
+        }  # fmt: skip
+
+
+_KINDS = {kind.value: kind.name.lower() for kind in Kind}
+
+
+def region_text(region: list[int]) -> str:
+    """Return ``k0:16 p0:8 q0:56``: channels, rows and columns of a tile, of the input for loads."""
+    k0, k1, p0, p1, q0, q1 = region
+    return f"k{k0}:{k1} p{p0}:{p1} q{q0}:{q1}"
+
+
+def _event(arch: Architecture, track: int, name: str, category: str, start: int, cycles: int, args: Event) -> Event:
+    ts, dur = _span(np.array([start]), np.array([cycles]), arch.clock_mhz)
+    exact = {"start_cycle": start, "cycles": cycles, **args}
+    return {
+        "ph": "X", "pid": _PROCESS, "tid": track, "name": name, "cat": category,
+        "ts": ts[0], "dur": dur[0], "args": exact,
+    }  # fmt: skip
+
+
+def _span(start: Array, cycles: Array, mhz: float) -> tuple[list[float], list[float]]:
+    """Return ``ts`` and ``dur`` in microseconds. Both ends are rounded to nanoseconds, so neighbours still touch."""
+    begin, end = (np.rint(c * (1e3 / mhz)).astype(np.int64) for c in (start, start + cycles))
+    return _microseconds(begin).tolist(), _microseconds(end - begin).tolist()
+
+
+def _microseconds(ns: Array) -> Array:
+    """Return floats of which a reader that truncates ``value * 1000``, as Perfetto does, gets ``ns`` back."""
+    value = ns / 1e3
+    short = (value * 1e3).astype(np.int64) < ns
+    return np.where(short, np.nextafter(value, np.inf), value)

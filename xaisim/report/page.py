@@ -1,0 +1,382 @@
+"""The result page: one HTML file with everything in it, readable offline, in light and dark, wide and narrow.
+
+write_page(report, "report.html", command="xaisim explain")
+
+Figures come from ``figures.py``, the look from ``page.css``, sorting and zooming from ``page.js``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from xaisim.report import figures
+from xaisim.report.figures import Figure, spoken
+from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
+from xaisim.report.report import Fidelity, Report
+from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
+
+_HERE = Path(__file__).parent
+# Nothing is fetched: the browser itself refuses anything that is not in this file.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_page(report: Report, path: str | Path, *, command: str | None = None) -> None:
+    """Write the page of a report that was made in this process; ``command`` is what reproduces it."""
+    Path(path).write_text(page_html(report, command=command), encoding="utf-8")
+
+
+def page_html(report: Report, *, command: str | None = None) -> str:
+    """Return the whole page as HTML text."""
+    info = heatmap_info(report) if report.run.sample is not None else None
+    title = f"{report.method} on {report.model}, {report.architecture}"
+    sections = {
+        "Maps": _maps(info) if info else "",
+        "Fidelity": _fidelity(report),
+        "Cycles": _cycles(report),
+        "Energy": _energy(report),
+        "Timeline": _timeline(report),
+        "Layers": _layers(report),
+        "Memory": _memory(report),
+        "Reproduce": _reproduce(report, command),
+    }
+    sections = {name: text for name, text in sections.items() if text}
+    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
+    body = "".join(f'<section id="{n.lower()}"><h2>{n}</h2>{text}</section>\n' for n, text in sections.items())
+    data = json.dumps(page_figures(report, info), separators=(",", ":")).replace("<", "\\u003c")
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)} - xaisim</title>
+<link rel="icon" href="data:,">
+<style>{(_HERE / "page.css").read_text(encoding="utf-8")}</style>
+</head>
+<body>
+<header>
+<h1>{escape(report.method)} on {escape(report.model)}</h1>
+<p class="quiet">class {escape(class_name(report))} on {escape(report.architecture)} at {report.clock_mhz:g} MHz</p>
+<p class="verdict">{escape(verdict(report))}</p>
+{_headline(report)}
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{body}</main>
+<footer>xaisim {escape(report.meta.version)}, result {escape(report.meta.hash)}</footer>
+<noscript><p>The figures need JavaScript; all numbers stand in the tables.</p></noscript>
+<script type="application/json" id="figures">{data}</script>
+<script>{get_plotlyjs()}</script>
+<script>{(_HERE / "page.js").read_text(encoding="utf-8")}</script>
+</body>
+</html>
+"""
+
+
+def page_figures(report: Report, info: HeatmapInfo | None) -> dict[str, Figure]:
+    """Return all figures of the page by the name of their place."""
+    drawn = {
+        "cycles": figures.cycles_figure(report),
+        "energy": figures.energy_figure(report),
+        "roofline": figures.roofline_figure(report),
+    }
+    drawn |= {f"gantt{number}": figures.gantt_figure(t) for number, t in enumerate(report.run.timing.launches)}
+    if info is not None:
+        drawn["image"] = figures.image_figure(info)
+        drawn |= {f"map{number}": figures.map_figure(panel, info.outline) for number, panel in enumerate(info.panels)}
+    return drawn
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _headline(report: Report) -> str:
+    facts = [
+        ("cycles", f"{report.cycles.total:,}"),
+        ("time", time_text(report.latency_ms)),
+        ("energy", energy_text(report.energy_uj.total)),
+        ("explaining / inference", f"{report.overhead:.2f} <small>x</small>"),
+        ("multipliers at work", f"{100 * report.utilisation:.1f} <small>%</small>"),
+        ("of the roofline", f"{100 * report.roofline.lower_bound_cycles / report.cycles.total:.1f} <small>%</small>"),
+    ]
+    if report.prediction is not None:
+        truth = "" if report.prediction.truth is None else f" <small>truth {report.prediction.truth}</small>"
+        facts.append(("predicted class", f"{report.prediction.predicted}{truth}"))
+    if report.fidelity is not None:
+        facts.append(("SQNR", f"{report.fidelity.sqnr_db:.1f} <small>dB</small>"))
+        facts.append(("Spearman", f"{report.fidelity.spearman:.4f}"))
+    if report.localisation is not None:
+        facts.append(("peak inside the truth", "yes" if report.localisation.pointing_hit else "no"))
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{items}</dl>'
+
+
+def _plot(name: str, label: str, *, kind: str = "", caption: str = "", identity: str = "") -> str:
+    mark = f' id="{identity}"' if identity else ""
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    return (
+        f'<figure><div class="plot {kind}"{mark} data-figure="{name}" role="img" aria-label="{escape(label)}"></div>'
+        f"{below}</figure>"
+    )
+
+
+def _maps(info: HeatmapInfo) -> str:
+    captions = [info.image_caption, *(panel.caption for panel in info.panels)]
+    names = ["image", *(f"map{number}" for number in range(len(info.panels)))]
+    plots = "".join(
+        f'<figure><figcaption>{escape(caption)}</figcaption><div class="plot" data-figure="{name}" role="img"'
+        f' aria-label="{escape(f"{caption}, {info.title}")}"></div></figure>'
+        for name, caption in zip(names, captions, strict=True)
+    )
+    note = f"{info.note} Drag to zoom all maps, double-click to zoom out." if info.note else ""
+    alone = "" if info.panels else " alone"
+    return f'<p class="quiet">{escape(note)}</p><div class="maps{alone}">{plots}</div>'
+
+
+def _fidelity(report: Report) -> str:
+    """Fixed point against float64, the sum rule of path methods, and the ground truth: one row, one sentence."""
+    rows: list[tuple[str, str, str]] = []
+    if report.fidelity is not None:
+        rows += _fidelity_rows(report.fidelity)
+    if report.completeness is not None:
+        c = report.completeness
+        rows += [
+            ("score difference", f"{c.score_difference:.5g}", "F(x) - F(x'), what the attributions should add up to"),
+            ("delta", f"{c.delta:.3g}", "what their sum misses, in all"),
+            ("delta of integration", f"{c.delta_integration:.3g}", "of this, left by the finite number of path points"),
+            ("delta of quantisation", f"{c.delta_quantisation:.3g}", "of this, added by fixed point"),
+        ]
+    if report.localisation is not None:
+        l = report.localisation
+        rows += [
+            ("pointing game", "hit" if l.pointing_hit else "miss", "whether the largest magnitude lies in the truth"),
+            ("relevance mass", f"{100 * l.relevance_mass:.1f} %", "share of all magnitude inside the ground truth"),
+            ("area of the truth", f"{100 * l.mask_fraction:.1f} %", "that share for a map that knows nothing"),
+        ]
+    if report.prediction is not None:
+        p = report.prediction
+        rows.append(("score", f"{p.score:.5g}", f"of the class in fixed point; {p.reference_score:.5g} in float64"))
+    if not rows:
+        return ""
+    return _table(("figure", "value", "what it says"), [(n, v, t) for n, v, t in rows], numeric=(1,))
+
+
+def _fidelity_rows(f: Fidelity) -> list[tuple[str, str, str]]:
+    rows = [
+        ("SQNR", f"{f.sqnr_db:.2f} dB", "signal to quantisation noise of the whole map; 6 dB are one bit"),
+        ("cosine", f"{f.cosine:.6f}", "angle between the two maps; 1 is the same direction"),
+        ("Spearman", f"{f.spearman:.5f}", "agreement of ranks over all elements; 1 is the same order"),
+        ("top 1 %", f"{100 * f.topk_1pct:.1f} %", "of the strongest 1 % of elements that both maps name"),
+        ("top 5 %", f"{100 * f.topk_5pct:.1f} %", "the same for 5 %"),
+        ("top 10 %", f"{100 * f.topk_10pct:.1f} %", "the same for 10 %"),
+        ("equal signs", f"{100 * f.sign_agreement:.2f} %", "of elements, zero counted as a sign of its own"),
+        ("exact zeros", f"{100 * f.zero_fraction:.2f} %", "of elements that fixed point rounds away: they tie in rank"),
+        ("saturated", f"{100 * f.saturated_fraction:.4f} %", "of rounded values that lie at a bound of their format"),
+    ]
+    if f.mask_flip_rate is not None:
+        rows.append(
+            ("ReLU masks flipped", f"{100 * f.mask_flip_rate:.4f} %", "of stored bits that differ from float64")
+        )
+    if f.index_flip_rate is not None:
+        rows.append(("pool indices changed", f"{100 * f.index_flip_rate:.4f} %", "of stored ones, against float64"))
+    return rows
+
+
+def _cycles(report: Report) -> str:
+    total, roofline = report.cycles.total, report.roofline
+    bound = "arithmetic" if roofline.compute_cycles >= roofline.dram_cycles else "DRAM traffic"
+    share = 100 * roofline.lower_bound_cycles / total
+    text = (
+        f"Inference takes {report.cycles.inference:,} of {total:,} cycles, explaining the other "
+        f"{report.cycles.explanation:,}. No schedule beats {roofline.lower_bound_cycles:,} cycles, which {bound} alone "
+        f"takes; this run is at {share:.1f} % of that."
+    )
+    caption = f"Busy and idle cycles of every unit. Each bar adds up to {total:,} cycles; idle has one cause at a time."
+    rows = [
+        (name, unit.busy, f"{100 * unit.busy / total:.1f} %", *(unit.idle.get(cause, 0) for cause in _causes(report)))
+        for name, unit in report.units.items()
+    ]
+    table = _table(
+        ("unit", "busy", "busy share", *map(spoken, _causes(report))), rows,
+        numeric=range(1, 3 + len(_causes(report))),
+    )  # fmt: skip
+    roof = "Layers are drawn at the speed of their busiest unit; the whole run with all that it waits for."
+    return (
+        f"<p>{escape(text)}</p>"
+        + _plot("cycles", "stacked bars of busy and idle cycles of every unit", kind="cycles", caption=caption)
+        + f"<details><summary>All numbers</summary>{table}</details><h3>Roofline</h3>"
+        + _plot("roofline", "MAC per cycle over MAC per DRAM byte", kind="roofline", caption=roof)
+    )
+
+
+def _causes(report: Report) -> list[str]:
+    used = {cause for unit in report.units.values() for cause, cycles in unit.idle.items() if cycles}
+    return [cause for cause in figures.CYCLE_COLOURS if cause in used]
+
+
+def _energy(report: Report) -> str:
+    rows = [
+        (c.component, c.what, f"{c.count:,.0f}", f"{c.pj_each:.4g}", f"{c.count * c.pj_each * 1e-6:,.4g}")
+        for c in report.energy_uj.counts
+    ]
+    total = report.energy_uj.total
+    table = _table(
+        ("component", "event", "count", "pJ each", "µJ"), rows, numeric=(2, 3, 4),
+        foot=("total", "", "", "", f"{total:,.4g}"),
+    )  # fmt: skip
+    sources = "".join(f"<li>{escape(source)}</li>" for source in report.energy_uj.sources)
+    caption = (
+        f"Energy by component, {energy_text(total)} in all: every event counted, times a coefficient with a source."
+    )
+    return (
+        _plot("energy", "bars of energy by component", kind="energy", caption=caption)
+        + f"<details><summary>Counts and coefficients</summary>{table}</details>"
+        + (f"<h3>Sources of the coefficients</h3><ul>{sources}</ul>" if sources else "")
+    )
+
+
+def _timeline(report: Report) -> str:
+    launches = report.launches
+    longest = max(range(len(launches)), key=lambda number: launches[number].cycles)
+    options = "".join(
+        f'<option value="gantt{number}"{" selected" if number == longest else ""}>{escape(launch.kernel)}</option>'
+        for number, launch in enumerate(launches)
+    )
+    choice = f'<p><label>Launch <select id="launch">{options}</select></label></p>' if len(launches) > 1 else ""
+    caption = (
+        "The first trip of the launch. Neighbouring tiles of one layer on one unit are drawn as one block; "
+        "timeline.json has every tile and opens in Perfetto. Drag to zoom, double-click to zoom out."
+    )
+    rows = [
+        (r.kernel, f"{r.trips:,}", f"{r.start_cycle:,}", f"{r.cycles:,}", f"{r.period_cycles:,}", f"{r.host_cycles:,}",
+         f"{r.tiles:,}")
+        for r in launches
+    ]  # fmt: skip
+    table = _table(
+        ("launch", "trips", "start cycle", "cycles", "cycles per trip", "host cycles", "tiles per trip"), rows,
+        numeric=range(1, 7),
+    )  # fmt: skip
+    label = "what DMA, array and vector unit did over time"
+    return choice + _plot(f"gantt{longest}", label, kind="gantt", caption=caption, identity="gantt") + table
+
+
+def _layers(report: Report) -> str:
+    if not report.layers:
+        return ""
+    head = (
+        "launch",
+        "layer",
+        "operators",
+        "direction",
+        "trips",
+        "MACs",
+        "array",
+        "vector",
+        "DMA",
+        "DRAM bytes",
+        "tiling",
+    )
+    many = len({row.kernel for row in report.layers}) > 1
+    columns = [index for index in range(len(head)) if many or index]
+    rows = []
+    for r in report.layers:
+        tiling = r.tiling.removeprefix("Tiling(").removesuffix(")")
+        direction = "backward" if r.backward else "forward"
+        whole = (
+            r.kernel, r.stage, r.op, direction, r.trips, r.macs, r.array_cycles, r.vector_cycles, r.dma_cycles,
+            round(r.dram_bytes), tiling,
+        )  # fmt: skip
+        rows.append(tuple(whole[index] for index in columns))
+    names = tuple(head[index] for index in columns)
+    numeric = [names.index(name) for name in head[4:10]]
+    table = _table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 16)
+    text = "Busy cycles of each unit and bytes on the DRAM bus, over all trips. A column's heading sorts by it."
+    return f'<p class="quiet">{text}</p>{table}'
+
+
+def _memory(report: Report) -> str:
+    names = dict.fromkeys([*report.traffic_bytes, *report.memory.peak_bytes])
+    rows = []
+    for name in names:
+        traffic, peak = report.traffic_bytes.get(name), report.memory.peak_bytes.get(name)
+        moved = ("", "") if traffic is None else (bytes_text(traffic.read), bytes_text(traffic.write))
+        size = report.run.arch.memory(name).size
+        used = "" if peak is None else f"{bytes_text(peak)} of {bytes_text(size)}"
+        rows.append((name, *moved, used))
+    masks, indices = report.memory.mask_bits, report.memory.index_bits
+    text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
+    return f"<p>{text}</p>" + _table(("memory", "read", "written", "fullest moment"), rows, numeric=(1, 2, 3))
+
+
+def _reproduce(report: Report, command: str | None) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in report.options.items()) or "none"
+    numerics = ", ".join(
+        f"{spoken(name)} {value}" for name, value in report.numerics.items() if value not in (None, {}, [], "")
+    )
+    rows = [
+        ("command", f"<code>{escape(command)}</code>" if command else ""),
+        ("model", escape(report.model)),
+        ("weights", escape(report.weights)),
+        ("method", escape(report.method)),
+        ("options", escape(options)),
+        ("numbers", escape(numerics)),
+        ("calibration", escape(report.calibration)),
+        ("attribution format", escape(report.attribution_format or "")),
+        (
+            "architecture",
+            escape(report.run.arch.description and f"{report.architecture}: {report.run.arch.description}"),
+        ),
+        ("seed", str(report.meta.seed)),
+        ("version", escape(report.meta.version)),
+        ("result hash", f"<code>{escape(report.meta.hash)}</code>"),
+    ]
+    lines = "".join(f'<tr><th scope="row">{name}</th><td>{text}</td></tr>' for name, text in rows if text)
+    return f'<div class="scroll" tabindex="0"><table><tbody>{lines}</tbody></table></div>'
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numeric: Iterable[int] = (),
+    sortable: bool = False,
+    tall: bool = False,
+    foot: Sequence[str] = (),
+) -> str:
+    """Return a table that scrolls inside its own frame; ``numeric`` columns are set flush right."""
+    right = set(numeric)
+    heads = "".join(
+        f'<th scope="col"{_flush(i in right)}>'
+        + (f'<button type="button">{name}</button>' if sortable else name)
+        + "</th>"
+        for i, name in enumerate(head)
+    )
+    body = "".join("<tr>" + "".join(_cell(cell, i, i in right) for i, cell in enumerate(row)) + "</tr>" for row in rows)
+    end = "".join(f"<td{_flush(i in right)}>{escape(text)}</td>" for i, text in enumerate(foot))
+    return (
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="table: {escape(head[0])}">'
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{f'<tfoot><tr>{end}</tr></tfoot>' if foot else ''}"
+        "</table></div>"
+    )
+
+
+def _flush(right: bool) -> str:
+    return ' class="n"' if right else ""
+
+
+def _cell(value: object, index: int, right: bool) -> str:
+    if isinstance(value, int):
+        return f'<td class="n" data-value="{value}">{value:,}</td>'
+    text = escape(str(value))
+    if index == 0:
+        return f'<th scope="row">{text}</th>'
+    mark = f' class="{text}"' if text in ("forward", "backward") else _flush(right)
+    return f"<td{mark}>{text}</td>"

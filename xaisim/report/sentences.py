@@ -1,0 +1,54 @@
+"""Numbers and verdicts as people read them.
+
+energy_text(234_567.0) == "235 mJ";  verdict(report) is one or two sentences
+"""
+
+from __future__ import annotations
+
+from xaisim.report.report import Fidelity, Report
+
+FAITHFUL_DB, FAITHFUL_SPEARMAN = 30.0, 0.98
+ROUGH_SPEARMAN = 0.9
+
+
+def time_text(ms: float) -> str:
+    """Return a time with three digits in s, ms or µs."""
+    if ms >= 1e3:
+        return f"{ms / 1e3:,.3g} s" if ms < 1e6 else f"{ms / 1e3:,.0f} s"
+    return f"{ms:.3g} ms" if ms >= 1 else f"{ms * 1e3:.3g} µs"
+
+
+def energy_text(uj: float) -> str:
+    """Return an energy with three digits in J, mJ or µJ."""
+    if uj >= 1e6:
+        return f"{uj / 1e6:,.3g} J" if uj < 1e9 else f"{uj / 1e6:,.0f} J"
+    return f"{uj / 1e3:.3g} mJ" if uj >= 1e3 else f"{uj:.3g} µJ"
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes in B, KiB, MiB or GiB."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:,.4g} GiB"
+
+
+def verdict(report: Report) -> str:
+    """Say in a line whether the map can be trusted and what it costs."""
+    where = f"{time_text(report.latency_ms)} and {energy_text(report.energy_uj.total)} on {report.architecture}"
+    if report.cycles.explanation == 0:
+        return f"Inference alone takes {where}."
+    cost = f"{where}, {report.overhead:.1f} times inference on top of it."
+    if report.fidelity is None:
+        return f"Explaining takes {cost}"
+    return f"{_agreement(report.fidelity)} It takes {cost}"
+
+
+def _agreement(f: Fidelity) -> str:
+    figures = f"SQNR {f.sqnr_db:.1f} dB, Spearman {f.spearman:.4f}"
+    if f.sqnr_db >= FAITHFUL_DB and f.spearman >= FAITHFUL_SPEARMAN:
+        return f"The fixed-point map says what float64 says ({figures})."
+    if f.spearman >= ROUGH_SPEARMAN:
+        return f"The fixed-point map follows float64 roughly ({figures})."
+    return f"The fixed-point map departs from float64 ({figures}): do not trust it."
