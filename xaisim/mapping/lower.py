@@ -136,7 +136,7 @@ class _StageLowering:
 
     def pipeline_depth(self) -> int:
         """Tiles that a load runs ahead of their use: the fewest buffers of any stream, less the one in use."""
-        return max(1, min(self.buffers(s) for s in self.problem.streams) - 1)
+        return min(self.buffers(s) for s in self.problem.streams) - 1
 
     def buffers(self, stream: Stream) -> int:
         memory = self.arch.memory(stream.memory)

@@ -229,7 +229,7 @@ class _Grouping:
 
     def read(self, stage: Stage, node: Node, arg: str, position: int) -> None:
         """Add an operand; scalars are registers, a bias travels with its weights, coefficients are generated."""
-        if self.types[arg].size <= 1 or (node.op == "upsample" and position > 0):
+        if not self.types[arg].shape or (node.op == "upsample" and position > 0):
             return
         if node.op in ARRAY_OPS and position == 2:
             return
