@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from xaisim.attribution.device import Launch
 from xaisim.attribution.methods import METHODS
+from xaisim.config import load_data
 from xaisim.hardware import Architecture
 from xaisim.ir.graph import Graph
 from xaisim.ir.types import TensorType
@@ -162,7 +163,8 @@ def architectures(draw: Any, *, least: int = 256, most: int = 8192) -> Architect
         "burst_bytes": draw(st.sampled_from([1, 8, 64])),
         "energy": "ddr3",
     }
-    return Architecture.model_validate(
+    return load_data(
+        Architecture,
         {
             "name": "drawn",
             "description": "drawn by a property test",
@@ -174,7 +176,7 @@ def architectures(draw: Any, *, least: int = 256, most: int = 8192) -> Architect
             "control": {"launch_cycles": 10, "sync_cycles": 20},
             "technology": {"node_nm": 28, "voltage_v": 1.0},
             "costs": "asic_45nm",
-        }
+        },
     )
 
 
