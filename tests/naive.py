@@ -207,6 +207,11 @@ def elementwise(function: Any) -> Any:
     return op
 
 
+def aligned(node: Node, value: int, operand: int) -> int:
+    """Return an operand of a sum in units of the sum."""
+    return value * 2 ** node.attrs["shifts"][operand] if "shifts" in node.attrs else value
+
+
 _OPS = {
     "conv": conv,
     "linear": linear,
@@ -218,8 +223,8 @@ _OPS = {
     "relu": elementwise(lambda _, x: x if x > 0 else 0),
     "positive": elementwise(lambda _, x: 1 if x > 0 else 0),
     "gate": elementwise(lambda _, g, mask: g if mask else 0),
-    "add": elementwise(lambda _, a, b: a + b),
-    "sub": elementwise(lambda _, a, b: a - b),
+    "add": elementwise(lambda node, a, b: aligned(node, a, 0) + aligned(node, b, 1)),
+    "sub": elementwise(lambda node, a, b: aligned(node, a, 0) - aligned(node, b, 1)),
     "mul": elementwise(lambda _, a, b: a * b),
     "requant": elementwise(lambda node, x: requant(x, node.attrs["from_frac"], node.attrs["to"])),
     "concat": lambda _, *xs: np.concatenate(xs),

@@ -95,8 +95,8 @@ def test_a_path_loop_equals_the_naive_reference_with_its_running_sum(
 ) -> None:
     generator = np.random.default_rng(seed)
     shape = (1, *graph.inputs["input"].shape)
-    feeds = {"x": generator.normal(size=shape), "baseline": generator.normal(size=shape)}
-    feeds |= {"alpha": (np.arange(trips) + 0.5) / trips, "weight": np.ones(trips)}
+    feeds = {"path.x": generator.normal(size=shape), "path.baseline": generator.normal(size=shape)}
+    feeds |= {"path.alpha": (np.arange(trips) + 0.5) / trips, "path.weight": np.ones(trips)}
     fixed, integers, made = launched(kernels.path_gradient(graph, 2, trips), feeds, n, trips)
     verify(fixed)
     assert_bits_equal(fixed, integers, made)
@@ -167,7 +167,9 @@ def test_one_device_runs_several_methods_of_one_class_and_several_networks() -> 
 
 
 @given(graph=networks(), n=numerics(), seed=st.integers(0, 999))
-def test_only_requant_moves_the_point(graph: Graph, n: Numerics, seed: int) -> None:
+def test_only_requant_rounds_and_every_other_point_follows_from_the_operands(
+    graph: Graph, n: Numerics, seed: int
+) -> None:
     x = np.random.default_rng(seed).normal(size=(1, *graph.inputs["input"].shape))
     fixed, _, _ = launched(kernels.gradient(graph, 0, times_input=True), {"input": x}, n)
     types = fixed.types()
@@ -178,9 +180,15 @@ def test_only_requant_moves_the_point(graph: Graph, n: Numerics, seed: int) -> N
         fractions = [f.frac for f in (types[arg].format for arg in node.args) if isinstance(f, FixedPoint)]
         if node.op == "requant":
             assert node.attrs["from_frac"] == fractions[0]
-        elif node.op in ("conv", "linear", "mul", "avgpool", "upsample"):
+        elif node.op == "upsample":
+            assert node.type.format.frac == sum(fractions)
+        elif node.op in ("conv", "linear", "mul", "avgpool"):
             assert node.type.format.frac == fractions[0] + fractions[1]
-            assert node.op in ("upsample",) or set(fractions[2:]) <= {node.type.format.frac}
+            assert set(fractions[2:]) <= {node.type.format.frac}, "a bias joins the sum at its point"
+        elif node.op in ("add", "sub"):
+            shifted = [f + s for f, s in zip(fractions, node.attrs["shifts"], strict=True)]
+            assert min(node.attrs["shifts"]) == 0
+            assert set(shifted) == {node.type.format.frac}
         else:
             assert set(fractions) == {node.type.format.frac}
 

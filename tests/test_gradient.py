@@ -151,10 +151,10 @@ def test_integrated_gradients_of_one_conv_at_50_steps_has_the_known_sums(rule: s
 @pytest.mark.parametrize("rule", ["riemann_left", "riemann_right", "riemann_middle"])
 @pytest.mark.parametrize("n_steps", [1, 4, 16])
 def test_integrated_gradients_in_fixed_point_is_exact_where_the_path_is(rule: str, n_steps: int) -> None:
-    """Positions k/16 and everything after them are exact in q24.8, so fixed point must equal the float reference."""
-    numerics = Numerics(uniform="q24.8")
+    """Positions k/16 and everything after them are exact in q20.8, so fixed point must equal the float reference."""
+    numerics = Numerics(uniform="q20.8")
     exact = run_method(FloatDevice(), "integrated_gradients", one_conv(), X, n_steps=n_steps, rule=rule)
-    device = FixedDevice(Formats(numerics), accumulator_bits=64)
+    device = FixedDevice(Formats(numerics), accumulator_bits=48)
     assert (run_method(device, "integrated_gradients", one_conv(), X, n_steps=n_steps, rule=rule) == exact).all()
 
 
