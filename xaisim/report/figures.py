@@ -13,11 +13,13 @@ import io
 from typing import Any, NamedTuple
 
 import numpy as np
+import plotly.colors
 from PIL import Image
 
 from xaisim.ir.graph import Array
 from xaisim.report.heatmap import HeatmapInfo, Panel, Scale
 from xaisim.report.report import Report
+from xaisim.report.sentences import energy_text
 from xaisim.report.timeline import phase_of
 from xaisim.simulate.clock import UNITS
 from xaisim.simulate.program import TimedLaunch
@@ -79,8 +81,6 @@ def map_figure(panel: Panel, outline: Array) -> Figure:
 
 def _colour_stops(scale: Scale) -> list[list[Any]]:
     """Return a colour scale as plotly.js takes it."""
-    import plotly.colors
-
     return [[float(at), str(colour)] for at, colour in plotly.colors.get_colorscale(scale.colours)]
 
 
@@ -150,9 +150,9 @@ def energy_figure(report: Report) -> Figure:
         "data": [
             {
                 "type": "bar", "orientation": "h", "y": [name for name, _ in items], "x": [uj for _, uj in items],
-                "text": [f"{uj:,.3g} µJ, {100 * uj / total:.1f} %" if uj < 1e4 else f"{uj:,.0f} µJ, {100 * uj / total:.1f} %"
-                         for _, uj in items],
-                "textposition": "auto", "cliponaxis": False, "marker": {"color": PHASE_COLOURS["forward"]},
+                "text": [f"{energy_text(uj)}, {100 * uj / total:.1f} %" for _, uj in items],
+                "textposition": ["auto" if uj > 0.4 * total else "outside" for _, uj in items], "cliponaxis": False,
+                "marker": {"color": PHASE_COLOURS["forward"]},
                 "hovertemplate": "%{y}: %{x:,.4g} µJ<extra></extra>",
             }
         ],
@@ -188,7 +188,8 @@ def roofline_figure(report: Report) -> Figure:
     low, high = min(every) / 2, max(every) * 2
     roof = {
         "type": "scatter", "mode": "lines", "name": "roof", "hoverinfo": "skip",
-        "x": [low, peak / bandwidth, high], "y": [low * bandwidth, peak, peak], "line": {"color": "#8a9099", "width": 2},
+        "x": [low, peak / bandwidth, high], "y": [low * bandwidth, peak, peak],
+        "line": {"color": "#8a9099", "width": 2},
     }  # fmt: skip
     data = [roof] + [_roofline_points(f"{name} layers", points, name) for name, points in groups.items() if points]
     data.append(_roofline_points("whole run", [(*run, "whole run, with all waiting")], "run"))
@@ -254,6 +255,7 @@ def gantt_figure(t: TimedLaunch) -> Figure:
     info = gantt_info(t)
     stages = t.schedule.stages
     phases = np.array([phase_of(stage) for stage in stages])[info.stage]
+    rim = {"width": 0.5 if len(info.unit) < 500 else 0, "color": "rgba(255,255,255,0.55)"}
     data = []
     for phase in dict.fromkeys(phases.tolist()):
         mine = phases == phase
@@ -267,7 +269,7 @@ def gantt_figure(t: TimedLaunch) -> Figure:
                 "customdata": [list(row) for row in zip(
                     info.start[mine].tolist(), info.end[mine].tolist(), info.busy[mine].tolist(),
                     share.round(1).tolist(), info.tiles[mine].tolist(), strict=True)],
-                "marker": {"color": PHASE_COLOURS[phase], "line": {"width": 0.6, "color": "rgba(255,255,255,0.65)"}},
+                "marker": {"color": PHASE_COLOURS[phase], "line": rim},
                 "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
                 "insidetextfont": {"size": 11, "color": "#ffffff"},
                 "hovertemplate": "%{text} on %{y}<br>cycles %{customdata[0]:,} to %{customdata[1]:,}<br>"
@@ -279,7 +281,8 @@ def gantt_figure(t: TimedLaunch) -> Figure:
         "data": data,
         "layout": {
             "barmode": "overlay", "bargap": 0.3, "margin": _NO_MARGIN, "uniformtext": {"mode": "hide", "minsize": 10},
-            "xaxis": {"title": {"text": "cycles since the launch began"}, "automargin": True},
+            "xaxis": {"title": {"text": "cycles since the launch began"}, "automargin": True,
+                      "range": [0, int(info.end.max())]},
             "yaxis": {"automargin": True, "categoryorder": "array", "categoryarray": order[::-1], "fixedrange": True,
                       "ticksuffix": " "},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},

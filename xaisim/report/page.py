@@ -8,6 +8,7 @@ Figures come from ``figures.py``, the look from ``page.css``, sorting and zoomin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -17,7 +18,7 @@ from plotly.offline import get_plotlyjs
 from xaisim.report import figures
 from xaisim.report.figures import Figure, spoken
 from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
-from xaisim.report.report import Fidelity, Report
+from xaisim.report.report import Completeness, Fidelity, Localisation, Report
 from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
 
 _HERE = Path(__file__).parent
@@ -100,10 +101,11 @@ def _headline(report: Report) -> str:
         ("cycles", f"{report.cycles.total:,}"),
         ("time", time_text(report.latency_ms)),
         ("energy", energy_text(report.energy_uj.total)),
-        ("explaining / inference", f"{report.overhead:.2f} <small>x</small>"),
         ("multipliers at work", f"{100 * report.utilisation:.1f} <small>%</small>"),
         ("of the roofline", f"{100 * report.roofline.lower_bound_cycles / report.cycles.total:.1f} <small>%</small>"),
     ]
+    if report.cycles.explanation:
+        facts.insert(3, ("explaining / inference", f"{report.overhead:.3g}"))
     if report.prediction is not None:
         truth = "" if report.prediction.truth is None else f" <small>truth {report.prediction.truth}</small>"
         facts.append(("predicted class", f"{report.prediction.predicted}{truth}"))
@@ -111,9 +113,10 @@ def _headline(report: Report) -> str:
         facts.append(("SQNR", f"{report.fidelity.sqnr_db:.1f} <small>dB</small>"))
         facts.append(("Spearman", f"{report.fidelity.spearman:.4f}"))
     if report.localisation is not None:
-        facts.append(("peak inside the truth", "yes" if report.localisation.pointing_hit else "no"))
+        facts.append(("pointing game", "hit" if report.localisation.pointing_hit else "miss"))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    return f'<dl class="facts">{items}</dl>'
+    columns = len(facts) if len(facts) < 8 else -(-len(facts) // 2)
+    return f'<dl class="facts" style="--columns: {columns}">{items}</dl>'
 
 
 def _plot(name: str, label: str, *, kind: str = "", caption: str = "", identity: str = "") -> str:
@@ -140,30 +143,38 @@ def _maps(info: HeatmapInfo) -> str:
 
 def _fidelity(report: Report) -> str:
     """Fixed point against float64, the sum rule of path methods, and the ground truth: one row, one sentence."""
-    rows: list[tuple[str, str, str]] = []
+    head = ("measure", "value", "what it says")
+    left = ""
     if report.fidelity is not None:
-        rows += _fidelity_rows(report.fidelity)
-    if report.completeness is not None:
-        c = report.completeness
-        rows += [
-            ("score difference", f"{c.score_difference:.5g}", "F(x) - F(x'), what the attributions should add up to"),
-            ("delta", f"{c.delta:.3g}", "what their sum misses, in all"),
-            ("delta of integration", f"{c.delta_integration:.3g}", "of this, left by the finite number of path points"),
-            ("delta of quantisation", f"{c.delta_quantisation:.3g}", "of this, added by fixed point"),
-        ]
-    if report.localisation is not None:
-        l = report.localisation
-        rows += [
-            ("pointing game", "hit" if l.pointing_hit else "miss", "whether the largest magnitude lies in the truth"),
-            ("relevance mass", f"{100 * l.relevance_mass:.1f} %", "share of all magnitude inside the ground truth"),
-            ("area of the truth", f"{100 * l.mask_fraction:.1f} %", "that share for a map that knows nothing"),
-        ]
+        left = "<h3>Against float64</h3>" + _table(head, _fidelity_rows(report.fidelity), numeric=(1,))
+    right = ""
     if report.prediction is not None:
-        p = report.prediction
-        rows.append(("score", f"{p.score:.5g}", f"of the class in fixed point; {p.reference_score:.5g} in float64"))
-    if not rows:
-        return ""
-    return _table(("figure", "value", "what it says"), [(n, v, t) for n, v, t in rows], numeric=(1,))
+        score, reference = f"{report.prediction.score:.5g}", f"{report.prediction.reference_score:.5g}"
+        rows = [("fixed point", score, "score (logit) of the explained class"), ("float64", reference, "the same")]
+        right += "<h3>Score</h3>" + _table(head, rows, numeric=(1,))
+    if report.completeness is not None:
+        right += "<h3>Completeness</h3>" + _table(head, _completeness_rows(report.completeness), numeric=(1,))
+    if report.localisation is not None:
+        right += "<h3>Localisation</h3>" + _table(head, _localisation_rows(report.localisation), numeric=(1,))
+    return f'<div class="two"><div>{left}</div><div>{right}</div></div>' if left else right
+
+
+def _completeness_rows(c: Completeness) -> list[tuple[str, str, str]]:
+    return [
+        ("score difference", f"{c.score_difference:.5g}", "F(x) - F(x'), what the attributions should add up to"),
+        ("delta", f"{c.delta:.3g}", "what their sum misses, in all"),
+        ("delta of integration", f"{c.delta_integration:.3g}", "of this, left by the finite number of path points"),
+        ("delta of quantisation", f"{c.delta_quantisation:.3g}", "of this, added by fixed point"),
+    ]
+
+
+def _localisation_rows(where: Localisation) -> list[tuple[str, str, str]]:
+    hit = "hit" if where.pointing_hit else "miss"
+    return [
+        ("pointing game", hit, "whether the largest magnitude lies in the ground truth"),
+        ("relevance mass", f"{100 * where.relevance_mass:.1f} %", "share of all magnitude inside the ground truth"),
+        ("area of the truth", f"{100 * where.mask_fraction:.1f} %", "that share for a map that knows nothing"),
+    ]
 
 
 def _fidelity_rows(f: Fidelity) -> list[tuple[str, str, str]]:
@@ -191,10 +202,12 @@ def _cycles(report: Report) -> str:
     total, roofline = report.cycles.total, report.roofline
     bound = "arithmetic" if roofline.compute_cycles >= roofline.dram_cycles else "DRAM traffic"
     share = 100 * roofline.lower_bound_cycles / total
+    parts = f"Inference takes {report.cycles.inference:,} of {total:,} cycles"
+    if report.cycles.explanation:
+        parts += f", explaining the other {report.cycles.explanation:,}"
     text = (
-        f"Inference takes {report.cycles.inference:,} of {total:,} cycles, explaining the other "
-        f"{report.cycles.explanation:,}. No schedule beats {roofline.lower_bound_cycles:,} cycles, which {bound} alone "
-        f"takes; this run is at {share:.1f} % of that."
+        f"{parts}. The {bound} alone takes {roofline.lower_bound_cycles:,} cycles, so no schedule "
+        f"is faster; this run reaches {share:.1f} % of that speed."
     )
     caption = f"Busy and idle cycles of every unit. Each bar adds up to {total:,} cycles; idle has one cause at a time."
     rows = [
@@ -285,16 +298,16 @@ def _layers(report: Report) -> str:
     columns = [index for index in range(len(head)) if many or index]
     rows = []
     for r in report.layers:
-        tiling = r.tiling.removeprefix("Tiling(").removesuffix(")")
+        tiling = re.sub(r"Tiling\(|order=|[=,')]", "", r.tiling)
         direction = "backward" if r.backward else "forward"
         whole = (
-            r.kernel, r.stage, r.op, direction, r.trips, r.macs, r.array_cycles, r.vector_cycles, r.dma_cycles,
-            round(r.dram_bytes), tiling,
+            r.kernel, r.stage, r.op.replace("+", " + "), direction, r.trips, r.macs, r.array_cycles,
+            r.vector_cycles, r.dma_cycles, round(r.dram_bytes), tiling,
         )  # fmt: skip
         rows.append(tuple(whole[index] for index in columns))
     names = tuple(head[index] for index in columns)
     numeric = [names.index(name) for name in head[4:10]]
-    table = _table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 16)
+    table = _table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 14)
     text = "Busy cycles of each unit and bytes on the DRAM bus, over all trips. A column's heading sorts by it."
     return f'<p class="quiet">{text}</p>{table}'
 
@@ -309,7 +322,9 @@ def _memory(report: Report) -> str:
         used = "" if peak is None else f"{bytes_text(peak)} of {bytes_text(size)}"
         rows.append((name, *moved, used))
     masks, indices = report.memory.mask_bits, report.memory.index_bits
-    text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
+    text = "Nothing is kept from forward for backward."
+    if masks or indices:
+        text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
     return f"<p>{text}</p>" + _table(("memory", "read", "written", "fullest moment"), rows, numeric=(1, 2, 3))
 
 
@@ -361,10 +376,11 @@ def _table(
     )
     body = "".join("<tr>" + "".join(_cell(cell, i, i in right) for i, cell in enumerate(row)) + "</tr>" for row in rows)
     end = "".join(f"<td{_flush(i in right)}>{escape(text)}</td>" for i, text in enumerate(foot))
+    last = f"<tfoot><tr>{end}</tr></tfoot>" if foot else ""
+    label = escape(f"table of {head[0]}, {head[1]}")
     return (
-        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="table: {escape(head[0])}">'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{f'<tfoot><tr>{end}</tr></tfoot>' if foot else ''}"
-        "</table></div>"
+        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{label}">'
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{last}</table></div>"
     )
 
 

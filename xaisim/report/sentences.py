@@ -39,10 +39,10 @@ def verdict(report: Report) -> str:
     where = f"{time_text(report.latency_ms)} and {energy_text(report.energy_uj.total)} on {report.architecture}"
     if report.cycles.explanation == 0:
         return f"Inference alone takes {where}."
-    cost = f"{where}, {report.overhead:.1f} times inference on top of it."
+    cost = f"takes {where}: inference, and {report.overhead:.3g} times as many cycles again to explain it."
     if report.fidelity is None:
-        return f"Explaining takes {cost}"
-    return f"{_agreement(report.fidelity)} It takes {cost}"
+        return f"The whole {cost}"
+    return f"{_agreement(report.fidelity)} The whole {cost}"
 
 
 def _agreement(f: Fidelity) -> str:

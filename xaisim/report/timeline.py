@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def _launch_events(t: TimedLaunch, arch: Architecture, traces: list[Trace]) -> I
     if launch.trips == 1:
         return
     ends = [0, *(int(trace.end.max()) for trace in traces)]
-    for trip, (first, last) in enumerate(zip(ends[:-1], ends[1:], strict=True), start=1):
+    for trip, (first, last) in enumerate(pairwise(ends), start=1):
         drawn = "" if trip in (1, steady) else ", not drawn"
         yield _event(arch, _PROGRAM, f"trip {trip}{drawn}", "trip", start + first, last - first, {"trip": trip})
     if steady < launch.trips:
