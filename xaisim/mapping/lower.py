@@ -6,8 +6,6 @@ again, and where all tiles of a stream fit at once each is loaded once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from xaisim.hardware.architecture import Architecture
@@ -15,7 +13,8 @@ from xaisim.hardware.array import array_accesses, array_cycles
 from xaisim.hardware.memory import Sram
 from xaisim.ir.kernels import phases
 from xaisim.mapping.placement import Placement
-from xaisim.mapping.stages import Nest, Stage, Views
+from xaisim.mapping.rows import Rows, Versions, loop_of
+from xaisim.mapping.stages import Stage, Views
 from xaisim.mapping.tiles import Edge, Kind, Unit
 from xaisim.mapping.tiling import (
     Problem,
@@ -29,62 +28,6 @@ from xaisim.mapping.tiling import (
 )
 
 Array = np.ndarray
-
-
-@dataclass(slots=True)
-class Rows:
-    """Rows under construction; ``key`` sorts them into program order."""
-
-    key: list[Array] = field(default_factory=list)
-    columns: dict[str, list[Array]] = field(default_factory=dict)
-    edges: list[Array] = field(default_factory=list)
-    allocations: list[Array] = field(default_factory=list)
-    """(memory, stage, stream, slot, size, filled_by, released_by) per tile version."""
-    count: int = 0
-
-    def add(self, key: Array, **columns: Array | int) -> Array:
-        """Append rows and return their numbers."""
-        n = len(key)
-        self.key.append(np.asarray(key, np.float64))
-        for name, value in columns.items():
-            value = np.asarray(value)
-            shape = (n, *value.shape[1:]) if value.ndim else (n,)
-            self.columns.setdefault(name, []).append(np.broadcast_to(value, shape))
-        self.count += n
-        return np.arange(self.count - n, self.count)
-
-    def edge(self, source: Array, target: Array, kind: Edge, distance: int = 0) -> None:
-        """Append edges between rows."""
-        source, target = np.broadcast_arrays(source, target)
-        labels = np.full((2, source.size), [[int(kind)], [distance]])
-        self.edges.append(np.concatenate([np.stack([source.reshape(-1), target.reshape(-1)]), labels]))
-
-
-@dataclass(slots=True)
-class Loop:
-    """The output tiles of a stage in order, and the tile ranges of every axis."""
-
-    tiling: Tiling
-    nest: Nest
-    k: Array
-    p: Array
-    q: Array
-    n_c: int
-
-    def span(self, axis: str, index: Array) -> tuple[Array, Array]:
-        """Return [start, stop) of tiles along K, C, P or Q."""
-        size = getattr(self.tiling, axis)
-        return index * size, np.minimum((index + 1) * size, getattr(self.nest, axis.upper()))
-
-
-def loop_of(tiling: Tiling, nest: Nest) -> Loop:
-    """Return the output tiles in the tiling's order."""
-    n_k, n_c, n_p, n_q = tiling.counts(nest)
-    if tiling.order == "pk":
-        p, q, k = (a.reshape(-1) for a in np.meshgrid(range(n_p), range(n_q), range(n_k), indexing="ij"))
-    else:
-        k, p, q = (a.reshape(-1) for a in np.meshgrid(range(n_k), range(n_p), range(n_q), indexing="ij"))
-    return Loop(tiling, nest, k, p, q, n_c)
 
 
 class Lowering:
@@ -145,7 +88,7 @@ class _StageLowering:
 
     # --- loads --------------------------------------------------------------------------------------------------------
 
-    def load(self, index: int, stream: Stream, base: float) -> _Versions:
+    def load(self, index: int, stream: Stream, base: float) -> Versions:
         """Append the loads of one stream, each at the step that first needs the tile."""
         tile = self.tile_ids(stream)
         per_step = len(tile) == self.steps
@@ -180,7 +123,7 @@ class _StageLowering:
             region=region,
         )
         self.wait_for_stores(index, rows, region)
-        return _Versions(rows, version, slots, per_step)
+        return Versions(rows, version, slots, per_step)
 
     def counts(self) -> tuple[int, int, int, int]:
         return self.loop.tiling.counts(self.nest)
@@ -277,7 +220,7 @@ class _StageLowering:
         loop = self.loop
         return np.stack([*loop.span("k", loop.k), *loop.span("p", loop.p), *loop.span("q", loop.q)], axis=1)
 
-    def compute(self, base: float, loads: dict[int, _Versions]) -> Array:
+    def compute(self, base: float, loads: dict[int, Versions]) -> Array:
         """Append the array's rows, one per step."""
         region = self.output_region()[self.step_output]
         c0, c1 = self.loop.span("c", self.step_c)
@@ -353,7 +296,7 @@ class _StageLowering:
 
     # --- vector unit --------------------------------------------------------------------------------------------------
 
-    def vector(self, base: float, loads: dict[int, _Versions], compute: Array | None) -> Array:
+    def vector(self, base: float, loads: dict[int, Versions], compute: Array | None) -> Array:
         """Append the vector unit's rows, one per output tile: the anchor's windows and the fused tail in one pass."""
         region = self.output_region()
         elements = (region[:, 1::2] - region[:, 0::2]).prod(axis=1)
@@ -427,7 +370,7 @@ class _StageLowering:
     # --- buffers ------------------------------------------------------------------------------------------------------
 
     def release(
-        self, loads: dict[int, _Versions], compute: Array | None, vector: Array, stores: dict[int, Array]
+        self, loads: dict[int, Versions], compute: Array | None, vector: Array, stores: dict[int, Array]
     ) -> None:
         """Record which row fills and which row frees every buffer, and let a refill wait for it."""
         first_step = np.arange(self.outputs) * self.loop.n_c
@@ -472,16 +415,6 @@ class _StageLowering:
 
 
 _LOADED = ("input", "index", "weight", "tail")
-
-
-@dataclass(slots=True)
-class _Versions:
-    """The loads of a stream and which of them each step (or output) uses."""
-
-    rows: Array
-    version: Array
-    slots: int
-    per_step: bool
 
 
 def _residues(start: Array, stop: Array, residue: int, modulus: int) -> Array:

@@ -15,8 +15,9 @@ import numpy as np
 from xaisim.config import UserError, format_bytes
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
-from xaisim.mapping.lower import Lowering, Rows
+from xaisim.mapping.lower import Lowering
 from xaisim.mapping.placement import Placement, place
+from xaisim.mapping.rows import Rows
 from xaisim.mapping.stages import Nest, Stage, Views, nest_of, stages
 from xaisim.mapping.tiles import Allocations, Edge, TileGraph
 from xaisim.mapping.tiling import Tiling, choose_tiling, problem_of
