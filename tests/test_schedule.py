@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_graphs import architectures, dry_program, networks
-from schedule_checks import assert_legal, record
+from schedule_checks import (
+    assert_legal,
+    assert_loads_wait_for_the_stores_of_what_they_read,
+    assert_no_two_live_tiles_share_an_address,
+    assert_tiles_have_what_they_read,
+    record,
+)
 
 from xaisim.attribution import METHODS
 from xaisim.attribution.device import Kernel, Launch
@@ -18,11 +25,11 @@ from xaisim.hardware import Architecture, load_architecture, systolic_cycles
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 from xaisim.mapping.schedule import map_kernel, verify
-from xaisim.mapping.tiles import Kind, Unit
+from xaisim.mapping.tiles import Edge, Kind, TileGraph, Unit
 from xaisim.models import load_model
 from xaisim.numerics.devices import DryDevice, FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
-from xaisim.simulate.clock import run_loop
+from xaisim.simulate.clock import run_loop, run_trip
 from xaisim.simulate.program import time_program
 
 PRESETS = shipped_names("arch_configs")
@@ -74,6 +81,29 @@ def test_a_path_loop_of_a_shipped_network_is_mapped_legally_over_several_trips(n
     assert [launch.trips for launch in program] == [1, 3, 1]
     for launch in program:
         assert_legal(record(launch.graph, arch), arch, trips=3)
+
+
+def test_the_checks_notice_missing_edges_and_early_loads() -> None:
+    """Without the edges of one kind some tile must be overwritten or read too early, and be found."""
+    arch = resized(resized(load_architecture("pynq_z2"), "activations", "24KiB"), "weights", "16KiB")
+    program = dry_program(load_model("cifar_cnn", values=False).graph, "integrated_gradients", n_steps=2)
+    recorded = record(program[1].graph, arch)
+    tiles, mapped = recorded.schedule.tiles, recorded.schedule
+    trace = run_trip(tiles)
+    with pytest.raises(AssertionError, match="is loaded before it is stored"):
+        assert_loads_wait_for_the_stores_of_what_they_read(recorded, [trace._replace(start=0 * trace.start)])
+
+    def without(edge: Edge) -> TileGraph:
+        kept = tiles.edge_kind != edge
+        columns = {name: getattr(tiles, name)[kept] for name in ("edge_from", "edge_to", "edge_kind", "edge_distance")}
+        return TileGraph(**(tiles._asdict() | columns))
+
+    recorded.schedule = dataclasses.replace(mapped, tiles=without(Edge.BUFFER))
+    with pytest.raises(AssertionError, match="two tiles share activations at cycle"):
+        assert_no_two_live_tiles_share_an_address(recorded.schedule, [run_trip(recorded.schedule.tiles)], arch)
+    recorded.schedule = dataclasses.replace(mapped, tiles=without(Edge.DATA))
+    with pytest.raises(AssertionError, match=r"path\.difference"):
+        assert_tiles_have_what_they_read(recorded)
 
 
 def test_dry_and_fixed_runs_are_scheduled_and_timed_alike() -> None:
