@@ -427,6 +427,9 @@ def test_the_verdict_follows_the_figures(path_report: Report, forward_report: Re
     assert judged(29.9, 0.5).startswith("The fixed-point map departs from float64")
     assert verdict(forward_report).startswith("Inference alone takes ")
     assert verdict(profile_report).startswith("The whole takes ")
+    times = f"{profile_report.overhead:.3g} times as many again to explain it."
+    assert verdict(profile_report).endswith(f": the cycles of inference, and {times}")
+    assert verdict(profile_report.model_copy(update={"overhead": 0.00491})).endswith("and 0.49 % more to explain it.")
 
 
 @pytest.mark.parametrize(

@@ -263,16 +263,19 @@ def gantt_figure(t: TimedLaunch) -> Figure:
         share = 100 * info.busy[mine] / np.maximum(1, info.end[mine] - info.start[mine])
         data.append(
             {
-                "type": "bar", "orientation": "h", "name": phase, "text": names,
+                "type": "bar", "orientation": "h", "name": phase, "hovertext": names,
+                "text": [name if s >= 50 else "" for name, s in zip(names, share, strict=True)],
                 "y": [UNITS[u].name.lower() for u in info.unit[mine]],
                 "base": info.start[mine].tolist(), "x": (info.end - info.start)[mine].tolist(),
                 "customdata": [list(row) for row in zip(
                     info.start[mine].tolist(), info.end[mine].tolist(), info.busy[mine].tolist(),
                     share.round(1).tolist(), info.tiles[mine].tolist(), strict=True)],
-                "marker": {"color": PHASE_COLOURS[phase], "line": rim},
+                "marker": {
+                    "color": PHASE_COLOURS[phase], "line": rim, "opacity": (0.3 + 0.007 * share).round(3).tolist(),
+                },
                 "textposition": "inside", "insidetextanchor": "middle", "textangle": 0,
                 "insidetextfont": {"size": 11, "color": "#ffffff"},
-                "hovertemplate": "%{text} on %{y}<br>cycles %{customdata[0]:,} to %{customdata[1]:,}<br>"
+                "hovertemplate": "%{hovertext} on %{y}<br>cycles %{customdata[0]:,} to %{customdata[1]:,}<br>"
                 "busy %{customdata[2]:,} (%{customdata[3]} %), %{customdata[4]:,} tiles<extra></extra>",
             }
         )  # fmt: skip

@@ -262,8 +262,9 @@ def _timeline(report: Report) -> str:
     )
     choice = f'<p><label>Launch <select id="launch">{options}</select></label></p>' if len(launches) > 1 else ""
     caption = (
-        "The first trip of the launch. Neighbouring tiles of one layer on one unit are drawn as one block; "
-        "timeline.json has every tile and opens in Perfetto. Drag to zoom, double-click to zoom out."
+        "The first trip of the launch. Neighbouring tiles of one layer on one unit are drawn as one block, paler the "
+        "longer the unit waits within; timeline.json has the single tiles and opens in Perfetto. "
+        "Drag to zoom, double-click to zoom out."
     )
     rows = [
         (r.kernel, f"{r.trips:,}", f"{r.start_cycle:,}", f"{r.cycles:,}", f"{r.period_cycles:,}", f"{r.host_cycles:,}",

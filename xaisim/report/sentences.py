@@ -39,7 +39,10 @@ def verdict(report: Report) -> str:
     where = f"{time_text(report.latency_ms)} and {energy_text(report.energy_uj.total)} on {report.architecture}"
     if report.cycles.explanation == 0:
         return f"Inference alone takes {where}."
-    cost = f"takes {where}: inference, and {report.overhead:.3g} times as many cycles again to explain it."
+    more = (
+        f"{report.overhead:.3g} times as many again" if report.overhead >= 1 else f"{100 * report.overhead:.2g} % more"
+    )
+    cost = f"takes {where}: the cycles of inference, and {more} to explain it."
     if report.fidelity is None:
         return f"The whole {cost}"
     return f"{_agreement(report.fidelity)} The whole {cost}"
