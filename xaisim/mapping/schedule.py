@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from xaisim.mapping.rows import Rows
 from xaisim.mapping.stages import Nest, Stage, Views, nest_of, stages
 from xaisim.mapping.tiles import Allocations, Edge, TileGraph
 from xaisim.mapping.tiling import Tiling, choose_tiling, problem_of
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Array = np.ndarray
 
@@ -63,6 +67,21 @@ class Schedule:
     def stored_bits(self, prefix: str) -> int:
         """Return the bits kept from forward to backward by ``positive`` (masks) or ``pool_index`` nodes."""
         return sum(node.type.size_bits for node in self.graph.nodes if node.op == prefix)
+
+
+def stage_graph(schedule: Schedule) -> nx.DiGraph:
+    """Return which stage needs which: an edge where one reads what the other stores, nodes by stage index."""
+    import networkx as nx  # 0.5 s that only reports pay
+
+    views = Views(schedule.graph)
+    maker = {node.name: stage.index for stage in schedule.stages for node in stage.nodes}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(stage.index for stage in schedule.stages)
+    for stage in schedule.stages:
+        for operand in stage.operands:
+            needed = {maker[source.name] for source in views.sources(operand.name) if source.name in maker}
+            graph.add_edges_from((index, stage.index) for index in needed - {stage.index})
+    return graph
 
 
 def map_kernel(graph: Graph, arch: Architecture) -> Schedule:

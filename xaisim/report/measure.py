@@ -13,12 +13,14 @@ from xaisim.attribution.device import Tensor
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Array
+from xaisim.mapping.schedule import stage_graph
 from xaisim.models.images import Sample
 from xaisim.models.load import Model
 from xaisim.numerics.formats import Numerics
 from xaisim.numerics.observe import Watch
 from xaisim.report.report import (
     Completeness,
+    CriticalPath,
     Cycles,
     Energy,
     EnergyCount,
@@ -83,10 +85,10 @@ def measure(
         architecture=arch.name,
         numerics=numerics.model_dump(mode="json"),
         calibration=calibration,
-        attribution_format=None if values is None or values.attribution is None else str(values.attribution.type.format),
-        cycles=Cycles(
-            total=timing.cycles, inference=inference.cycles, explanation=timing.cycles - inference.cycles
-        ),
+        attribution_format=None
+        if values is None or values.attribution is None
+        else str(values.attribution.type.format),
+        cycles=Cycles(total=timing.cycles, inference=inference.cycles, explanation=timing.cycles - inference.cycles),
         overhead=(timing.cycles - inference.cycles) / inference.cycles,
         clock_mhz=arch.clock_mhz,
         latency_ms=timing.cycles / arch.clock_mhz / 1e3,
@@ -106,6 +108,7 @@ def measure(
         fidelity=None if values is None else _fidelity(values),
         completeness=None if values is None else _completeness(values),
         localisation=None if values is None else _localisation(values),
+        critical_path=_critical_path(max(timing.launches, key=lambda t: t.timing.cycles)),
         launches=tuple(_launch_row(t) for t in timing.launches),
         layers=tuple(row for t in timing.launches for row in _layer_rows(t, arch)),
     )
@@ -122,7 +125,7 @@ def _prediction(model: Model, target: int, values: Values) -> Prediction:
         score=values.score,
         reference_score=values.reference_score,
         predicted=values.predicted,
-        truth=values.sample.label,
+        truth=values.sample.label if model.accuracy is not None else None,  # scenes' labels mean nothing to others
     )
 
 
@@ -206,11 +209,37 @@ def _launch_row(t: TimedLaunch) -> LaunchRow:
     )
 
 
+def _busy(t: TimedLaunch) -> np.ndarray:
+    """Return the busy cycles of every unit on every stage in one trip, (units, stages)."""
+    tiles = t.schedule.tiles
+    busy = np.zeros((len(UNITS), len(t.schedule.stages)), np.int64)
+    np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
+    return busy
+
+
+def _critical_path(t: TimedLaunch) -> CriticalPath:
+    """Find the chain of dependent stages that keeps its busiest units busy the longest."""
+    import networkx as nx
+
+    cycles = _busy(t).max(axis=0)
+    graph = stage_graph(t.schedule)
+    for _, reader, edge in graph.edges(data=True):
+        edge["weight"] = int(cycles[reader])
+    start = "start"  # gives the first stage of a chain its own cycles
+    graph.add_weighted_edges_from((start, index, int(cycles[index])) for index in range(len(cycles)))
+    chain = nx.dag_longest_path(graph)[1:]
+    return CriticalPath(
+        kernel=t.launch.kernel,
+        cycles=int(cycles[chain].sum()),
+        body_cycles=int(t.timing.first.end.max()),
+        stages=tuple(t.schedule.stages[index].name for index in chain),
+    )
+
+
 def _layer_rows(t: TimedLaunch, arch: Architecture) -> list[LayerRow]:
     """Sum the tiles of every stage over all trips."""
     tiles, trips, count = t.schedule.tiles, t.launch.trips, len(t.schedule.stages)
-    busy = np.zeros((len(UNITS), count), np.int64)
-    np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
+    busy = _busy(t)
     macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
     dram = [memory.name for memory in arch.memories].index(arch.dram.name)
     traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)

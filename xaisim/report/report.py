@@ -1,7 +1,7 @@
 """The report: what an explanation cost and how true it is, as one JSON-able noun with the maps beside it.
 
-    report.cycles.total, report.energy_uj.by_component["dram"], report.fidelity.spearman
-    Report.load("out/report.json")
+report.cycles.total, report.energy_uj.by_component["dram"], report.fidelity.spearman
+Report.load("out/report.json")
 """
 
 from __future__ import annotations
@@ -161,6 +161,18 @@ class Localisation(Part):
     mask_fraction: Real
 
 
+class CriticalPath(Part):
+    """The longest chain of stages in which each reads what the one before stores, in the longest launch's body.
+
+    ``cycles`` sums the busiest unit of each; what branches could save at most is the body's cycles less these.
+    """
+
+    kernel: str
+    cycles: int
+    body_cycles: int
+    stages: tuple[str, ...]
+
+
 class LayerRow(Part):
     """One stage of one launch, summed over its trips."""
 
@@ -229,6 +241,7 @@ class Report(Part):
     fidelity: Fidelity | None = None
     completeness: Completeness | None = None
     localisation: Localisation | None = None
+    critical_path: CriticalPath
     launches: tuple[LaunchRow, ...] = ()
     layers: tuple[LayerRow, ...] = ()
 
