@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,13 @@ from xaisim.models.networks import inception_v3, resnet18
 from xaisim.numerics.devices import FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics
 
-torch_oracle = pytest.importorskip("torch_oracle", exc_type=ImportError)
-
 RELU_RULES: dict[str, dict[str, Rule]] = {"plain": RULES, "deconvnet": DECONVNET, "guided": GUIDED}
+
+
+@pytest.fixture(scope="module")
+def oracle() -> ModuleType:
+    """Torch's autograd over our graphs."""
+    return pytest.importorskip("torch_oracle", exc_type=ImportError)
 
 
 def one_conv() -> Graph:
@@ -219,20 +224,22 @@ def test_gradient_equals_central_differences_on_random_graphs(graph: Graph, seed
 
 
 @given(graph=networks(), seed=st.integers(0, 999), relu=st.sampled_from(list(RELU_RULES)))
-def test_gradient_equals_autograd_on_random_graphs_for_every_relu_rule(graph: Graph, seed: int, relu: str) -> None:
+def test_gradient_equals_autograd_on_random_graphs_for_every_relu_rule(
+    oracle: ModuleType, graph: Graph, seed: int, relu: str
+) -> None:
     x = np.random.default_rng(seed).normal(size=(2, *graph.inputs["input"].shape))
     ours = vector_jacobian(graph, x, 1, RELU_RULES[relu])
-    np.testing.assert_allclose(ours, torch_oracle.gradient(graph, x, 1, relu), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours, oracle.gradient(graph, x, 1, relu), rtol=1e-9, atol=1e-12)
 
 
-def test_a_tensor_read_twice_by_one_node_collects_both_gradients() -> None:
+def test_a_tensor_read_twice_by_one_node_collects_both_gradients(oracle: ModuleType) -> None:
     net = RandomNetwork(0)
     net.input("input", TensorType((2, 3, 3)))
     net.add("twice", "add", "input", "input")
     net.add("pair", "concat", "twice", "twice")
     graph = net.build(net.head("pair", 3, pooled=False))
     x = np.random.default_rng(0).normal(size=(1, 2, 3, 3))
-    np.testing.assert_allclose(vector_jacobian(graph, x, 0), torch_oracle.gradient(graph, x, 0), rtol=1e-12)
+    np.testing.assert_allclose(vector_jacobian(graph, x, 0), oracle.gradient(graph, x, 0), rtol=1e-12)
 
 
 def test_gradient_of_a_vector_with_two_users_is_summed() -> None:
@@ -274,16 +281,16 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", REDUCED)
-def test_logits_and_gradients_of_a_built_in_network_equal_autograd(name: str) -> None:
+def test_logits_and_gradients_of_a_built_in_network_equal_autograd(name: str, oracle: ModuleType) -> None:
     write, shape = REDUCED[name]
     graph, features, _ = written(write, shape)
     x = np.random.default_rng(3).normal(size=(1, *shape))
-    logits = torch_oracle.run(graph, torch_oracle.torch.tensor(x))["logits"].numpy()
+    logits = oracle.run(graph, oracle.torch.tensor(x))["logits"].numpy()
     assert relative_error(evaluate(graph, {"input": x})["logits"], logits) < 1e-9
     for relu, rules in RELU_RULES.items():
-        expected = torch_oracle.gradient(graph, x, 5, relu)
+        expected = oracle.gradient(graph, x, 5, relu)
         assert np.abs(expected).max() > 0
         assert relative_error(vector_jacobian(graph, x, 5, rules), expected) < 1e-9
     backward = kernels.backpropagated(graph, 5, features)
     at_features = evaluate(backward, {"input": x})[backward.outputs[-1]]
-    assert relative_error(at_features, torch_oracle.gradient(graph, x, 5, wrt=features)) < 1e-9
+    assert relative_error(at_features, oracle.gradient(graph, x, 5, wrt=features)) < 1e-9
