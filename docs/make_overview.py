@@ -22,7 +22,7 @@ INK, FAINT = "#1a1a1a", "#707780"
 
 
 def draw_timeline(launch: TimedLaunch, width: int) -> Image.Image:
-    """Return the launch's first trip, a strip per unit in its phase's colour; neighbouring tiles of a stage are merged."""
+    """Return the launch's first trip, one strip per unit; neighbouring tiles of a stage are merged into a block."""
     info, stages = gantt_info(launch), launch.schedule.stages
     strip = Image.new("RGB", (width, 60 + 3 * ROW + 70), "white")
     draw = ImageDraw.Draw(strip)
