@@ -2,4 +2,4 @@
 
 from xaisim.cli import main
 
-main()
+main(prog_name="xaisim")

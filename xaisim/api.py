@@ -6,19 +6,23 @@ maps = attribute(inputs, model="resnet18_tiny", target=3, n_steps=50)
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+from pydantic import BaseModel
 
 from xaisim.attribution.device import Device
 from xaisim.attribution.methods import METHODS
-from xaisim.config import UserError, load_data
-from xaisim.experiment import Experiment, prepare
+from xaisim.config import UserError, choose, load_data
+from xaisim.experiment import Experiment, Options, Prepared, prepare
 from xaisim.flow import calibrated
 from xaisim.flow import explain as explain_experiment
 from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
 from xaisim.numerics.devices import FixedDevice, FloatDevice
+from xaisim.numerics.formats import Formats
 from xaisim.report.report import Report
 
 _OPTIONS = ("n_steps", "rule", "baseline", "layer")
@@ -27,18 +31,35 @@ _OPTIONS = ("n_steps", "rule", "baseline", "layer")
 def experiment_of(**settings: Any) -> Experiment:
     """Return the experiment that keyword arguments describe; None means the default.
 
-    Method options (``n_steps``, ``rule``, ``baseline``, ``layer``) stand beside the others.
+    Method options (``n_steps``, ``rule``, ``baseline``, ``layer``) stand beside the others. Raises
+    :class:`UserError` with one line per unknown or wrong setting.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
-    options = {name: given.pop(name) for name in _OPTIONS if name in given}
-    if "image" in given:
-        given["image"] = str(given["image"])
-    if options:
-        given["options"] = {**given.get("options", {}), **options}
-    return load_data(Experiment, given)
+    given = {name: _plain(value) for name, value in settings.items() if value is not None}
+    base = given.pop("options", {})
+    if not isinstance(base, dict):
+        raise UserError(f"options: must be a mapping (got {base!r})")
+    options = {**base, **{name: given.pop(name) for name in _OPTIONS if name in given}}
+    problems = []
+    for cls, data in ((Experiment, given), (Options, options)):
+        try:
+            load_data(cls, data)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return load_data(Experiment, {**given, "options": options})
 
 
-def explain(image: str | None = None, **settings: Any) -> Report:
+def _plain(value: Any) -> Any:
+    """Return a setting as YAML would have it: paths as text, NumPy numbers as Python's."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def explain(image: str | Path | None = None, **settings: Any) -> Report:
     """Explain one picture on a simulated accelerator and against float64.
 
     Keywords are the fields of :class:`~xaisim.experiment.Experiment` (``model``, ``weights``, ``method``, ``target``,
@@ -74,35 +95,88 @@ def attribute(
     ``baselines``, ``target``, ``n_steps``, ``method`` (the quadrature), ``internal_batch_size`` and
     ``return_convergence_delta`` mean what they mean in Captum; the default rule here is ``riemann_middle``.
     ``explainer`` names the attribution method and ``device`` the arithmetic. Deltas are Σ attribution − (F(x) − F(x')),
-    one per sample, with F in float64.
+    one per sample, with F in float64. Raises :class:`UserError` for anything wrong with the arguments.
     """
-    inputs = np.asarray(inputs, np.float64)
     named = baselines if isinstance(baselines, str) else None
     settings |= {"n_steps": n_steps, "rule": method, "baseline": named, "method": explainer}
     p = prepare(experiment_of(**settings))
-    if inputs.ndim != 4 or inputs.shape[1:] != p.model.input_shape:
-        raise UserError(f"inputs must have shape (N, {', '.join(map(str, p.model.input_shape))}), got {inputs.shape}")
-    options = dict(p.options)
-    if "baseline" in options and baselines is not None and named is None:
-        options["baseline"] = np.broadcast_to(np.asarray(baselines, np.float64), inputs.shape)
-    logits = evaluate(p.model.graph, {"input": inputs})[p.model.graph.outputs[0]]
-    targets = logits.argmax(axis=1) if target is None else np.broadcast_to(np.asarray(target), len(inputs))
-    if targets.min() < 0 or targets.max() >= logits.shape[1]:
-        raise UserError(f"targets must be classes 0 to {logits.shape[1] - 1}, got {targets.tolist()}")
-    formats = calibrated(p)[0] if device == "fixed" else None
-    maps, deltas = [], []
+    if internal_batch_size is not None and internal_batch_size < 1:
+        raise UserError(f"internal_batch_size must be at least 1, got {internal_batch_size}")
+    choose("device", device, ("fixed", "float"))
+    x = _checked_inputs(inputs, p)
+    starts = _starts(baselines, x, p)
+    if return_convergence_delta and starts is None:
+        raise UserError(f"method {explainer} has no convergence delta; integrated_gradients has")
+    logits = evaluate(p.model.graph, {"input": x})[p.model.graph.outputs[0]]
+    targets = _targets(target, logits)
+    formats = _formats(p, x, starts) if device == "fixed" else None
+    maps = []
     for i, wanted in enumerate(targets):
         machine: Device = (
             FixedDevice(formats, p.arch.array.accumulator_bits, batch_size=internal_batch_size)
             if formats is not None
             else FloatDevice(batch_size=internal_batch_size)
         )
-        mine = {k: v[i % len(v)][None] if k == "baseline" else v for k, v in options.items()}
-        result = METHODS[explainer].run(machine, p.model.graph, inputs[i : i + 1], int(wanted), **mine)
-        maps.append(result.real())
-        if return_convergence_delta:
-            start = mine.get("baseline", np.zeros_like(inputs[:1]))
-            reference = evaluate(p.model.graph, {"input": start})[p.model.graph.outputs[0]][0, wanted]
-            deltas.append(maps[-1].sum() - (logits[i, wanted] - reference))
+        own = p.options if starts is None else {**p.options, "baseline": starts[i : i + 1]}
+        maps.append(METHODS[explainer].run(machine, p.model.graph, x[i : i + 1], int(wanted), **own).real())
     stacked = np.concatenate(maps)
-    return (stacked, np.array(deltas)) if return_convergence_delta else stacked
+    if starts is None or not return_convergence_delta:
+        return stacked
+    rows = np.arange(len(x))
+    difference = logits - evaluate(p.model.graph, {"input": starts})[p.model.graph.outputs[0]]
+    return stacked, stacked.reshape(len(x), -1).sum(axis=1) - difference[rows, targets]
+
+
+def _checked_inputs(inputs: Array, p: Prepared) -> Array:
+    shape = ", ".join(map(str, p.model.input_shape))
+    try:
+        x = np.asarray(inputs, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"inputs must be an array of numbers of shape (N, {shape})") from None
+    if x.ndim != 4 or x.shape[1:] != p.model.input_shape or len(x) == 0:
+        raise UserError(f"inputs must have shape (N, {shape}), got {x.shape}")
+    if not np.isfinite(x).all():
+        raise UserError("inputs must be finite numbers")
+    return x
+
+
+def _starts(baselines: Array | float | str | None, x: Array, p: Prepared) -> Array | None:
+    """Return one start of the path per sample, or None for a method without a path."""
+    if "baseline" not in p.options:
+        if baselines is not None:
+            raise UserError(f"method {p.experiment.method} takes no baselines")
+        return None
+    start = p.options["baseline"] if baselines is None or isinstance(baselines, str) else baselines
+    try:
+        starts = np.array(np.broadcast_to(np.asarray(start, np.float64), x.shape))
+    except (TypeError, ValueError):
+        raise UserError(f"baselines must be a number or have the inputs' shape {x.shape}") from None
+    if not np.isfinite(starts).all():
+        raise UserError("baselines must be finite numbers")
+    return starts
+
+
+def _targets(target: int | list[int] | Array | None, logits: Array) -> Array:
+    """Return one class per sample: the predicted one where none is given."""
+    if target is None:
+        return logits.argmax(axis=1)
+    given, count = np.asarray(target), logits.shape[1]
+    if given.dtype.kind not in "iu" or given.shape not in ((), (len(logits),)):
+        raise UserError(f"target must be one class or a list of {len(logits)}, got {target!r}")
+    if given.min() < 0 or given.max() >= count:
+        raise UserError(f"target must be of classes 0 to {count - 1}, got {given.tolist()}")
+    return np.broadcast_to(given, len(logits))
+
+
+def _formats(p: Prepared, x: Array, starts: Array | None) -> Formats:
+    """Calibrate with the paths' own starts; where no calibration pictures belong to the weights, on ``x`` itself."""
+    p = replace(p, sample=replace(p.sample, x=x))
+    if starts is None or p.numerics.uniform is not None:
+        return calibrated(p)[0]
+    ranges: dict[str, float] = {}
+    # Whatever lies between the lowest and the highest start is as far from any picture as one of these at most.
+    for start in np.unique([starts.min(axis=0), starts.max(axis=0)], axis=0):
+        formats = calibrated(replace(p, options={**p.options, "baseline": start[None]}))[0]
+        for name, largest in (formats.ranges or {}).items():
+            ranges[name] = max(ranges.get(name, 0.0), largest)
+    return Formats(p.numerics, ranges)

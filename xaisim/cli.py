@@ -5,15 +5,17 @@ xaisim explain                       explains a shipped test image and writes pi
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xaisim import __version__
-from xaisim.config import UserError, choose
+from xaisim.config import UserError
 
 if TYPE_CHECKING:
     from xaisim.experiment import Experiment
@@ -29,12 +31,20 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
-            ctx.exit(2)
+            problems = str(error).splitlines()
+        except click.UsageError as error:
+            message = " ".join(error.format_message().split()).rstrip(".")
+            where = (error.ctx or ctx).command_path
+            problems = [f"{message[:1].lower()}{message[1:]} (see '{where} --help')"]
+        for problem in problems:
+            click.echo(f"error: {problem}", err=True)
+        raise click.exceptions.Exit(2)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(name="xaisim", cls=_Group, context_settings=_SETTINGS)
 @click.version_option(__version__, prog_name="xaisim")
 def main() -> None:
     """Cycle-level simulator for explainable-AI accelerators: bit-accurate attributions, cycles and energy."""
@@ -43,24 +53,42 @@ def main() -> None:
 def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that describe an experiment; each overrides the workload's value."""
     options = [
-        click.option("--workload", metavar="NAME|FILE", help="Start from a named experiment (see 'xaisim list')."),
-        click.option("--model", help="Network.  [default: resnet18_tiny]"),
-        click.option("--weights", metavar="FILE|random", help="A .safetensors or .pth file, or 'random'."),
-        click.option("--method", help="Attribution method.  [default: integrated_gradients]"),
-        click.option("--n-steps", type=int, help="Points on the path.  [default: 50]"),
-        click.option("--rule", help="Quadrature on the path.  [default: riemann_middle]"),
-        click.option("--baseline", help="Start of the path: black, white, mean or a number.  [default: 0 = mean]"),
-        click.option("--layer", help="Feature map for GradCAM.  [default: the last one]"),
-        click.option("--target", type=int, help="Class to explain.  [default: the predicted one]"),
+        click.option("--workload", metavar="NAME|FILE", help="Named experiment to start from (see 'xaisim list')."),
+        click.option("--model", metavar="NAME", help="Network.  [default: resnet18_tiny]"),
+        click.option("--weights", metavar="FILE|random", help="A .safetensors or .pth file.  [default: what ships]"),
+        click.option("--method", metavar="NAME", help="Attribution method.  [default: integrated_gradients]"),
+        click.option(
+            "--n-steps", metavar="N", type=int, help="integrated_gradients: points on the path.  [default: 50]"
+        ),
+        click.option("--rule", metavar="NAME", help="integrated_gradients: quadrature.  [default: riemann_middle]"),
+        click.option(
+            "--baseline",
+            metavar="NAME|NUMBER",
+            help="integrated_gradients: start of the path: black, white, mean or a number after normalisation.  "
+            "[default: 0, which is mean]",
+        ),
+        click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),
+        click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),
         click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
-        click.option("--numerics", metavar="NAME|qM.N|FILE", help="fixed16, fixed8, q16.8, …  [default: fixed16]"),
-        click.option("--seed", type=int, help="Seed of random weights.  [default: 0]"),
-        click.option("--force", is_flag=True, help="Replace an existing result in the output directory."),
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else."),
+        click.option(
+            "--numerics", metavar="NAME|FORMAT|FILE", help="fixed16, fixed8, q16.8, a .yaml file.  [default: fixed16]"
+        ),
+        click.option("--seed", metavar="N", type=int, help="Seed of random weights.  [default: 0]"),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _result_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options on where the result goes."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")(
+        command
+    )
+    command = click.option("--force", is_flag=True, help="Replace an existing result in the output directory.")(command)
+    return click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Where results go.")(
+        command
+    )
 
 
 def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
@@ -68,12 +96,8 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
     from xaisim.api import experiment_of
     from xaisim.experiment import load_experiment
 
-    baseline = settings.get("baseline")
-    if baseline is not None:
-        try:
-            settings["baseline"] = float(baseline)
-        except ValueError:
-            settings["baseline"] = choose("baseline", baseline, ("black", "white", "mean", "a number"))
+    with suppress(ValueError, TypeError):  # a name, or nothing
+        settings["baseline"] = float(settings["baseline"])
     if workload is None:
         return experiment_of(**settings)
     base: Experiment = load_experiment(workload)
@@ -84,16 +108,22 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
     return experiment_of(**{**start, **given})
 
 
-@main.command()
+@main.command(short_help="Explain an image on an accelerator: maps, fidelity, cycles, energy.")
 @click.argument("image", required=False)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory for the results.")
 @_experiment_options
+@_result_options
 def explain(
     image: str | None, output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any
 ) -> None:
-    """Explain IMAGE (PNG, JPEG, .npy or scene:N) in fixed point on an accelerator, against a float64 reference.
+    """Explain IMAGE in fixed point on an accelerator, against a float64 reference.
 
-    Writes heatmap.png, report.html, report.json, attribution.npy, attribution_raw.npy and timeline.json.
+    IMAGE is a PNG, JPEG or .npy file, or scene:N for a shipped test scene (scene:0 if not given). Writes
+    heatmap.png, report.html, report.json, attribution.npy, attribution_raw.npy and timeline.json into DIR, by default
+    a folder under xaisim-results/ that is named after the experiment.
+
+    \b
+    xaisim explain photo.png --method saliency --arch zcu104
+    xaisim explain --workload cifar_cnn_ig --numerics fixed8 -o result
     """
     from xaisim.flow import explain as run
     from xaisim.report.save import check_directory, save_report
@@ -110,11 +140,17 @@ def explain(
     _show(report, where, as_json=as_json)
 
 
-@main.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Directory for report and timeline.")
+@main.command(short_help="Time a model, method and architecture without computing values.")
 @_experiment_options
+@_result_options
 def profile(output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any) -> None:
-    """Time a model, method and architecture without computing values. Weights are not needed."""
+    """Time a model, method and architecture without computing values: cycles, traffic and energy alone.
+
+    Writes report.html, report.json and timeline.json into DIR, if given.
+
+    \b
+    xaisim profile --model inception_v3 --method integrated_gradients --arch edge_systolic_32
+    """
     from xaisim.flow import profile as run
 
     experiment = _experiment(workload, settings)
@@ -129,18 +165,25 @@ def profile(output: Path | None, workload: str | None, force: bool, as_json: boo
     _show(report, output, as_json=as_json)
 
 
-@main.command()
+@main.command(short_help="Print the graph, architecture, mapping or schedule of an experiment.")
 @click.argument("noun", type=click.Choice(["graph", "arch", "mapping", "schedule"]))
-@click.option("--rows", default=40, show_default=True, help="Tiles to print of a schedule.")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), default=40, help="Tiles of a schedule.  [default: 40]")
 @_experiment_options
-def show(noun: str, rows: int, workload: str | None, force: bool, as_json: bool, **settings: Any) -> None:  # noqa: ARG001
-    """Print a noun on the way from model to cycles: the kernels' graphs, the architecture, mapping or schedule."""
+def show(noun: str, rows: int, workload: str | None, **settings: Any) -> None:
+    """Print a noun on the way from model to cycles.
+
+    \b
+    graph     the kernels that are launched, every tensor with its fixed-point format
+    arch      the architecture: clock, array, memories
+    mapping   the loop nest of every layer and where its operands lie
+    schedule  the tiles in program order and what each waits for
+    """
     from xaisim.show import show_noun
 
     click.echo(show_noun(noun, _experiment(workload, settings), rows))
 
 
-@main.command(name="list")
+@main.command(name="list", short_help="List what ships, by name.")
 def list_choices() -> None:
     """List what ships: models, methods, architectures, workloads, rules, numerics."""
     from xaisim.show import choices_text
@@ -149,7 +192,7 @@ def list_choices() -> None:
 
 
 def _command() -> str:
-    return " ".join(["xaisim", *sys.argv[1:]])
+    return shlex.join(["xaisim", *sys.argv[1:]])
 
 
 class _Progress:

@@ -7,24 +7,55 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from xaisim import __version__
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.paths import PATH_RULES, path
-from xaisim.config import Config, UserError, choose, find_named, load_yaml
+from xaisim.config import Config, RuleError, UserError, choose, did_you_mean, find_named, load_data, load_yaml
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.ir.graph import Array
 from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
-from xaisim.numerics.formats import Numerics, load_numerics
+from xaisim.models.networks import NETWORKS
+from xaisim.numerics.devices import DryDevice
+from xaisim.numerics.formats import Formats, Numerics, load_numerics
 
-Baseline = float | Literal["black", "white", "mean"]
 BASELINES = ("black", "white", "mean")
+_MOST_BASELINE = 1000.0  # normalised pixels lie within a few units
+
+
+def checked_baseline(value: Any) -> Any:
+    """Return a name of ``BASELINES`` or a number as it is; raise ``ValueError`` for anything else."""
+    if isinstance(value, str):
+        if value not in BASELINES:
+            raise ValueError(f"must be {', '.join(BASELINES)} or a number{did_you_mean(value, BASELINES)}")
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"must be {', '.join(BASELINES)} or a number")
+    elif not abs(value) <= _MOST_BASELINE:
+        raise ValueError(f"must lie in -{_MOST_BASELINE:g} to {_MOST_BASELINE:g}, where normalised pixels are")
+    return value
+
+
+def _checked_numerics(value: Any) -> Any:
+    """Check a mapping of numerics by itself, so that only its own problems are told."""
+    if isinstance(value, dict):
+        try:
+            return load_data(Numerics, value, "numerics")
+        except UserError as error:
+            raise RuleError([((), line.removeprefix("numerics: ")) for line in str(error).splitlines()]) from None
+    if not isinstance(value, str | Numerics):
+        raise ValueError("must be a name such as fixed16 or a mapping such as {weights: 8}")
+    return value
+
+
+Baseline = Annotated[float | str, BeforeValidator(checked_baseline)]
 
 
 class Options(Config):
@@ -54,7 +85,7 @@ class Experiment(Config):
     target: Annotated[int, Field(ge=0)] | None = None
     """The class to explain; by default the predicted one."""
     arch: str = "pynq_z2"
-    numerics: str | Numerics = "fixed16"
+    numerics: Annotated[str | Numerics, BeforeValidator(_checked_numerics)] = "fixed16"
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -115,19 +146,39 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
 
     ``values=False`` loads shapes only, for a profile. Raises :class:`UserError`.
     """
-    choose("method", experiment.method, METHODS)
-    arch = load_architecture(experiment.arch)
-    numerics = load_numerics(experiment.numerics) if isinstance(experiment.numerics, str) else experiment.numerics
+    problems: list[str] = []
+    with _noted(problems):
+        choose("model", experiment.model, NETWORKS)
+    with _noted(problems):
+        choose("method", experiment.method, METHODS)
+        _check_options(experiment)
+    with _noted(problems):
+        arch = load_architecture(experiment.arch)
+    with _noted(problems):
+        numerics = load_numerics(experiment.numerics) if isinstance(experiment.numerics, str) else experiment.numerics
+    if problems:
+        raise UserError("\n".join(problems))
     _check_widths(numerics, arch)
-    _checked_names(experiment)
     model = load_model(experiment.model, experiment.weights, seed=experiment.seed, values=values)
     if experiment.target is not None and experiment.target >= len(model.classes):
         raise UserError(
             f"target {experiment.target} does not exist: {model.name} has classes 0 to {len(model.classes) - 1}"
         )
-    sample = _sample(model, experiment.image) if values else _blank(model)
     options = _options(experiment, model)
-    return Prepared(experiment, model, sample, arch, numerics, options)
+    sample = _sample(model, experiment.image) if values else _blank(model)
+    prepared = Prepared(experiment, model, sample, arch, numerics, options)
+    if numerics.overrides:
+        _check_overrides(prepared)
+    return prepared
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """Keep a user's mistake for later, so that all of them are told at once."""
+    try:
+        yield
+    except UserError as error:
+        problems.append(str(error))
 
 
 def _check_widths(numerics: Numerics, arch: Architecture) -> None:
@@ -146,7 +197,27 @@ def _check_widths(numerics: Numerics, arch: Architecture) -> None:
         raise UserError(f"{arch.name} has {width}-bit multipliers; too wide: {', '.join(wide)} bits")
 
 
-def _checked_names(experiment: Experiment) -> None:
+def _check_overrides(p: Prepared) -> None:
+    """Refuse overrides of tensors that are not there, and ones wider than the multipliers that read them."""
+    formats = Formats(p.numerics)
+    dry = DryDevice(formats, p.arch.array.accumulator_bits)
+    METHODS[p.experiment.method].run(dry, p.model.graph, p.sample.x, p.experiment.target or 0, **p.options)
+    for name in p.numerics.overrides:
+        if name not in formats.asked:
+            raise UserError(
+                f"numerics.overrides: no tensor {name!r} is given a format in {p.experiment.method} on {p.model.name}"
+                f"{did_you_mean(name, formats.asked)}; choices: {', '.join(sorted(formats.asked))}"
+            )
+    for graph in (launch.graph for launch in dry.program):
+        types = graph.types()
+        for arg in {arg for node in graph.nodes if node.op in ("conv", "linear") for arg in node.args[:2]}:
+            if types[arg].element_bits > p.arch.array.multiplier_bits:
+                raise UserError(
+                    f"{p.arch.name} has {p.arch.array.multiplier_bits}-bit multipliers; too wide: {arg} in {types[arg]}"
+                )
+
+
+def _check_options(experiment: Experiment) -> None:
     options = experiment.options.model_dump(exclude_none=True)
     known = METHODS[experiment.method].options
     for name in options:
@@ -166,7 +237,7 @@ def _sample(model: Model, image: str) -> Sample:
     if not image.startswith("scene:"):
         return load_image(model, image)
     number = image.removeprefix("scene:")
-    if not number.isdigit():
+    if not (number.isascii() and number.isdigit()):
         raise UserError(f"image {image!r}: a shipped scene is written scene:N with a number N, e.g. scene:7")
     return test_scene(model, int(number))
 
@@ -190,7 +261,7 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
     return options
 
 
-def baseline_array(model: Model, baseline: Baseline) -> Array:
+def baseline_array(model: Model, baseline: float | str) -> Array:
     """Return the start of a path in the normalised input space, (1, C, H, W)."""
     if isinstance(baseline, str):
         if baseline == "mean":

@@ -95,12 +95,19 @@ def schedule_text(schedule: Schedule, rows: int) -> str:
 def choices_text() -> str:
     """Return everything that ships, by kind."""
     sections = {
-        "models": {name: "trained" if n.trained else "no weights shipped" for name, n in NETWORKS.items()},
-        "methods": {name: method.summary for name, method in METHODS.items()},
+        "models": {
+            name: f"{'x'.join(map(str, n.input_shape)):10s} {'trained' if n.trained else 'random weights unless given'}"
+            for name, n in NETWORKS.items()
+        },
+        "methods": {name: method.summary.replace("``", "") for name, method in METHODS.items()},
         "architectures": {name: load_architecture(name).description for name in shipped_names("arch_configs")},
         "workloads": {name: load_experiment(name).description for name in shipped_names("workloads")},
         "rules": dict.fromkeys(PATH_RULES, ""),
-        "numerics": {**dict.fromkeys(NAMED_NUMERICS, ""), "q16.8": "any uniform format", "FILE.yaml": "your own"},
+        "numerics": {
+            **{name: f"{n.weights} bits, calibrated on pictures" for name, n in NAMED_NUMERICS.items()},
+            "q16.8": "any format, for all tensors: 16 bits, 8 of them fraction",
+            "FILE.yaml": "your own",
+        },
     }
     lines = []
     for title, rows in sections.items():
@@ -118,7 +125,8 @@ def report_text(report: Report) -> str:
     ]
     if report.prediction is not None:
         p = report.prediction
-        truth = "" if p.truth is None else f", truth {p.truth}"
+        truth = "" if p.predicted == p.target else f", predicted {p.predicted}"
+        truth += "" if p.truth is None else f", truth {p.truth}"
         rows.append(("class", f"{p.label} (logit {p.score:.4f}, float {p.reference_score:.4f}{truth})"))
     bound = report.roofline.lower_bound_cycles / report.cycles.total
     rows += [

@@ -6,10 +6,12 @@ load_model("resnet18", weights="resnet18.pth")   torchvision's state dict
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -55,7 +57,7 @@ def load_model(name: str, weights: str | Path | None = None, *, seed: int = 0, v
 
     ``weights`` is a ``.safetensors`` or ``.pth`` file with torchvision's names, ``"random"`` for a draw from
     ``seed``, or None for the shipped trained weights (random ones where none ship).
-    ``values=False`` makes a graph of shapes only, which is all that timing needs.
+    ``values=False`` makes a graph of shapes only, which is all that timing needs; a file is checked all the same.
     Raises :class:`UserError` for an unknown name, an unreadable file, and missing or misshapen tensors.
     """
     network = NETWORKS[choose("model", name, NETWORKS)]
@@ -69,8 +71,8 @@ def load_model(name: str, weights: str | Path | None = None, *, seed: int = 0, v
         path = Path(str(weights))
         label = path.name
         found, metadata = _read(path)
-        if values:
-            parameters = _checked(path, found, listing.required)
+        checked = _checked(path, found, listing.required)
+        parameters = checked if values else None
     elif values:
         label, parameters = f"random weights (seed {seed})", _random(listing.required, seed)
     else:
@@ -78,17 +80,8 @@ def load_model(name: str, weights: str | Path | None = None, *, seed: int = 0, v
     net = NetworkBuilder(parameters)
     features, logits = _write(net, name)
     graph = net.build(logits)
-    classes = metadata.get("classes", "").split(",") if metadata.get("classes") else map(str, range(_classes(graph)))
-    return Model(
-        name=name,
-        graph=graph,
-        features=features,
-        weights=label,
-        mean=_floats(metadata.get("input_mean"), IMAGENET_MEAN),
-        std=_floats(metadata.get("input_std"), IMAGENET_STD),
-        classes=tuple(classes),
-        accuracy=float(metadata["test_accuracy"]) if "test_accuracy" in metadata else None,
-    )
+    described = _described(label, metadata, _classes(graph))
+    return Model(name, graph, features, label, **described)
 
 
 def _classes(graph: Graph) -> int:
@@ -101,8 +94,32 @@ def _write(net: NetworkBuilder, name: str) -> tuple[str, str]:
     return network.write(net)
 
 
-def _floats(text: str | None, default: tuple[float, ...]) -> tuple[float, ...]:
-    return default if text is None else tuple(float(part) for part in text.split(","))
+def _described(label: str, metadata: Mapping[str, str], count: int) -> dict[str, Any]:
+    """Return mean, std, classes and accuracy as the metadata of a weights file tell them; ImageNet's where not."""
+    names = metadata["classes"].split(",") if metadata.get("classes") else [str(i) for i in range(count)]
+    if len(names) != count:
+        raise UserError(f"{label}: its metadata name {len(names)} classes; the network has {count}")
+    mean, std = (
+        _numbers(label, metadata, key, default)
+        for key, default in (("input_mean", IMAGENET_MEAN), ("input_std", IMAGENET_STD))
+    )
+    if min(std) <= 0:
+        raise UserError(f"{label}: its metadata give input_std {metadata['input_std']!r}; all must be above 0")
+    accuracy = _numbers(label, metadata, "test_accuracy", (0.0,))[0] if "test_accuracy" in metadata else None
+    return {"mean": mean, "std": std, "classes": tuple(names), "accuracy": accuracy}
+
+
+def _numbers(label: str, metadata: Mapping[str, str], key: str, default: tuple[float, ...]) -> tuple[float, ...]:
+    """Return as many numbers as ``default`` has from the metadata."""
+    if key not in metadata:
+        return default
+    try:
+        numbers = tuple(float(part) for part in metadata[key].split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != len(default) or not np.isfinite(numbers).all():
+        raise UserError(f"{label}: its metadata give {key} {metadata[key]!r}; expected {len(default)} numbers")
+    return numbers
 
 
 def _random(required: Mapping[str, Parameter], seed: int) -> dict[str, Array]:
@@ -115,17 +132,21 @@ def _random(required: Mapping[str, Parameter], seed: int) -> dict[str, Array]:
 
 
 def _read(path: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise UserError(f"weights {str(path)!r}: must be a .safetensors or .pth file, or 'random'")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; weights are a .safetensors or .pth file")
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="numpy") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: not a readable .safetensors file ({error})") from None
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix != ".safetensors":
         return _read_torch(path), {}
-    raise UserError(f"{path}: weights must be a .safetensors or .pth file, got '{path.suffix}'")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable .safetensors file ({error})") from None
+    except TypeError as error:  # numpy has no bfloat16 and no float8
+        raise UserError(f"{path}: numbers of a kind that is not read ({error}); save them as float32") from None
 
 
 def _read_torch(path: Path) -> dict[str, Array]:
@@ -137,33 +158,53 @@ def _read_torch(path: Path) -> dict[str, Array]:
             f"{path}: reading .pth files needs PyTorch; install it with: pip install 'xaisim[torch]'"
         ) from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its unpickler meets
-        raise UserError(f"{path}: not a plain state dict of tensors ({str(error).splitlines()[0]})") from None
-    if not isinstance(state, Mapping) or not all(hasattr(v, "detach") for v in state.values()):
-        raise UserError(f"{path}: not a plain state dict of tensors")
-    return {name: np.asarray(value.detach().to(torch.float64)) for name, value in state.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises whatever its unpickler meets, and advises to run the code in the file
+        raise UserError(
+            f"{path}: not a plain state dict; damaged, or it holds Python objects, which are not run"
+        ) from None
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path}: not a state dict but a {type(state).__name__}")
+    others = [str(name) for name, value in state.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise UserError(f"{path}: not a plain state dict of tensors; it has {_some(others)}")
+    return {str(name): value.detach().to_dense().to(torch.float64).numpy() for name, value in state.items()}
 
 
 def _checked(path: Path, found: Mapping[str, Array], required: Mapping[str, Parameter]) -> dict[str, Array]:
-    """Return the required tensors, or raise one error that lists all that is missing or misshapen."""
+    """Return the required tensors, or raise one error that lists all that is missing or wrong."""
     missing = [name for name in required if name not in found]
+    given = {name: found[name] for name in required if name in found}
     wrong = [
-        f"{name} is {'x'.join(map(str, found[name].shape))} instead of {'x'.join(map(str, p.shape))}"
-        for name, p in required.items()
-        if name in found and found[name].shape != p.shape
+        f"{name} is {_shape(values.shape)} instead of {_shape(required[name].shape)}"
+        for name, values in given.items()
+        if values.shape != required[name].shape
     ]
-    infinite = [name for name in required if name in found and not np.isfinite(found[name]).all()]
+    largest = np.finfo(np.float32).max
+    infinite = [name for name, values in given.items() if not (np.abs(values) <= largest).all()]
+    negative = [name for name, values in given.items() if name.endswith("running_var") and (values < 0).any()]
     problems = []
     if missing:
         problems.append(f"{len(missing)} of {len(required)} tensors are missing: {_some(missing)}")
     if wrong:
-        problems.append(f"{len(wrong)} tensors have another shape: {_some(wrong)}")
+        problems.append(f"{_count(wrong)} another shape: {_some(wrong)}")
     if infinite:
-        problems.append(f"{len(infinite)} tensors are not finite: {_some(infinite)}")
+        problems.append(f"{_count(infinite)} values that are no finite float32: {_some(infinite)}")
+    if negative:
+        problems.append(f"{_count(negative)} negative variances: {_some(negative)}")
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}")
-    return {name: np.asarray(found[name], np.float64) for name in required}
+    return {name: np.asarray(values, np.float64) for name, values in given.items()}
+
+
+def _count(names: list[str]) -> str:
+    return "1 tensor has" if len(names) == 1 else f"{len(names)} tensors have"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
 
 
 def _some(names: list[str]) -> str:

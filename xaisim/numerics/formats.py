@@ -6,24 +6,48 @@ ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ran
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from xaisim.config import Config, UserError, load_yaml
+from xaisim.config import Config, UserError, did_you_mean, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
 
+_MOST_FRAC = 64  # a product of two such tensors still has a fraction that a sum can carry
+_WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
+
+
+def _tensor_format(text: str) -> FixedPoint:
+    """Return the format of a tensor from its text; raise ``ValueError`` with the rule it breaks."""
+    try:
+        format = parse_fixed_point(text)
+    except ValueError as error:
+        raise ValueError(str(error).removesuffix(f", got {text!r}")) from None
+    if not 2 <= format.bits <= 32:
+        raise ValueError(f"a tensor has 2 to 32 bits, not {format.bits}")
+    if abs(format.frac) > _MOST_FRAC:
+        raise ValueError(f"a tensor has -{_MOST_FRAC} to {_MOST_FRAC} fraction bits, not {format.frac}")
+    return format
+
 
 def _checked_format(text: str) -> str:
-    parse_fixed_point(text)
-    return text
+    _tensor_format(text)
+    return text.lower()
+
+
+def _signed_format(text: str) -> str:
+    if not _tensor_format(text).signed:
+        raise ValueError(f"weights and gradients have a sign; write q{text[1:]}")
+    return text.lower()
 
 
 FormatText = Annotated[str, AfterValidator(_checked_format)]
+SignedFormatText = Annotated[str, AfterValidator(_signed_format)]
 Width = Annotated[int, Field(ge=2, le=32)]
 
 
@@ -36,8 +60,8 @@ class Numerics(Config):
     attributions: Width = 16
     path: Width = 16
     """Path positions α and weights."""
-    uniform: FormatText | None = None
-    """One format for every tensor instead of calibrated ones."""
+    uniform: SignedFormatText | None = None
+    """One format for every tensor instead of calibrated ones; it sets every width above."""
     calibration: Literal["max", "percentile"] = "max"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
     """Which percentile of |values| the format must hold, where calibration is ``percentile``."""
@@ -47,6 +71,18 @@ class Numerics(Config):
     overflow: Overflow = Overflow.SAT
     overrides: dict[str, FormatText] = Field(default_factory=dict)
     """Formats of single tensors by name, as ``xaisim show graph`` prints them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _widths_of_uniform(cls, data: Any) -> Any:
+        """Take every width from a uniform format, whatever else is given."""
+        if not isinstance(data, dict) or not isinstance(data.get("uniform"), str):
+            return data
+        try:
+            bits = _tensor_format(data["uniform"]).bits
+        except ValueError:
+            return data  # told at the key itself
+        return {**data, **dict.fromkeys(_WIDTHS, bits)}
 
 
 NAMED_NUMERICS = {
@@ -59,22 +95,15 @@ def load_numerics(name: str) -> Numerics:
     """Return ``fixed16``, ``fixed8``, a uniform format written like ``q16.8``, or a YAML file."""
     if name in NAMED_NUMERICS:
         return NAMED_NUMERICS[name]
-    if name.lower().startswith("q"):
-        try:
-            format = parse_fixed_point(name)
-            width = format.bits
-            if not 2 <= width <= 32:
-                raise ValueError(f"a tensor has 2 to 32 bits, got {width}")
-        except ValueError as error:
-            raise UserError(f"numerics {name!r}: {error}") from None
-        return Numerics(
-            weights=width, activations=width, gradients=width, attributions=width, path=width, uniform=name.lower()
-        )
     if name.endswith((".yaml", ".yml")):
         return load_yaml(Numerics, name)
-    raise UserError(
-        f"unknown numerics {name!r}; choices: {', '.join(NAMED_NUMERICS)}, a format like q16.8, or a .yaml file"
-    )
+    if re.match(r"[qu]\d", name.lower()):
+        try:
+            return Numerics(uniform=_signed_format(name))
+        except ValueError as error:
+            raise UserError(f"numerics {name!r}: {error}") from None
+    choices = f"{', '.join(NAMED_NUMERICS)}, a format like q16.8, or a .yaml file"
+    raise UserError(f"unknown numerics {name!r}; choices: {choices}{did_you_mean(name, NAMED_NUMERICS)}")
 
 
 @dataclass(slots=True)
@@ -101,10 +130,13 @@ class Formats:
 
     numerics: Numerics
     ranges: Mapping[str, float] | None = None
+    asked: set[str] = field(default_factory=set, compare=False)
+    """Names of the tensors whose format was asked for: those that an override can be for."""
 
     def of(self, name: str, *, backward: bool = False, signed: bool = True) -> FixedPoint:
         """Return the format of an input or node; what a ReLU made positive spends no bit on a sign."""
         n = self.numerics
+        self.asked.add(name)
         if name in n.overrides:
             return self._finished(parse_fixed_point(n.overrides[name]))
         if name in _TABLES:
@@ -124,6 +156,7 @@ class Formats:
     def of_constant(self, name: str, value: Array | None) -> FixedPoint:
         """Return the format of a constant: the finest that holds its largest element."""
         n = self.numerics
+        self.asked.add(name)
         if name in n.overrides:
             return self._finished(parse_fixed_point(n.overrides[name]))
         if n.uniform is not None:
