@@ -94,6 +94,7 @@ def attribute(
 
     ``baselines``, ``target``, ``n_steps``, ``method`` (the quadrature), ``internal_batch_size`` and
     ``return_convergence_delta`` mean what they mean in Captum; the default rule here is ``riemann_middle``.
+    As there, ``baselines`` is 0 by default, which is the mean picture after normalisation; a name (``black``) works too.
     ``explainer`` names the attribution method and ``device`` the arithmetic. Deltas are Σ attribution − (F(x) − F(x')),
     one per sample, with F in float64. Raises :class:`UserError` for anything wrong with the arguments.
     """
@@ -146,7 +147,7 @@ def _starts(baselines: Array | float | str | None, x: Array, p: Prepared) -> Arr
         if baselines is not None:
             raise UserError(f"method {p.experiment.method} takes no baselines")
         return None
-    start = p.options["baseline"] if baselines is None or isinstance(baselines, str) else baselines
+    start = p.options["baseline"] if isinstance(baselines, str) else 0.0 if baselines is None else baselines
     try:
         starts = np.array(np.broadcast_to(np.asarray(start, np.float64), x.shape))
     except (TypeError, ValueError):

@@ -65,7 +65,7 @@ def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
             "--baseline",
             metavar="NAME|NUMBER",
             help="integrated_gradients: start of the path: black, white, mean or a number after normalisation.  "
-            "[default: 0, which is mean]",
+            "[default: black]",
         ),
         click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),
         click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),

@@ -55,6 +55,8 @@ def _checked_numerics(value: Any) -> Any:
     return value
 
 
+_DEFAULT_BASELINE = "black"  # no light, as in Sundararajan et al. 2017
+
 Baseline = Annotated[float | str, BeforeValidator(checked_baseline)]
 
 
@@ -66,7 +68,7 @@ class Options(Config):
     rule: str | None = None
     """Quadrature on the path, a name from ``PATH_RULES``."""
     baseline: Baseline | None = None
-    """Where the path starts: ``black``, ``white``, ``mean`` (zero after normalisation) or a number there."""
+    """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation) or a number there."""
     layer: str | None = None
     """Feature map that GradCAM looks at; by default the last one before pooling."""
 
@@ -112,7 +114,7 @@ class Prepared:
         shown = {name: value for name, value in self.options.items() if name != "baseline"}
         if "baseline" in self.options:
             shown["baseline"] = (
-                self.experiment.options.baseline if self.experiment.options.baseline is not None else 0.0
+                _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
             )
         return shown
 
@@ -257,7 +259,7 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
         layer = given.get("layer", model.features)
         options["layer"] = choose(f"layer of {model.name}", layer, layers)
     if "baseline" in options:
-        options["baseline"] = baseline_array(model, given.get("baseline", 0.0))
+        options["baseline"] = baseline_array(model, given.get("baseline", _DEFAULT_BASELINE))
     return options
 
 

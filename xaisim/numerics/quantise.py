@@ -67,7 +67,7 @@ class _Quantiser(GraphBuilder):
         elif node.op == "accumulate":
             grown = self.fixed(node.args[0]).bits + int(node.attrs["trips"]).bit_length()
             self.prove(node, grown - 1, "accumulator", self.accumulator_bits)
-            self.copy(node, attrs={**node.attrs, "bits": self.accumulator_bits})
+            self.copy(node, attrs={**node.attrs, "bits": grown})
         else:
             self.copy(node)
 
