@@ -94,7 +94,7 @@ def attribute(
 
     ``baselines``, ``target``, ``n_steps``, ``method`` (the quadrature), ``internal_batch_size`` and
     ``return_convergence_delta`` mean what they mean in Captum; the default rule here is ``riemann_middle``.
-    As there, ``baselines`` is 0 by default, which is the mean picture after normalisation; a name (``black``) works too.
+    As there, ``baselines`` is 0 by default, the mean picture after normalisation; a name (``black``) works too.
     ``explainer`` names the attribution method and ``device`` the arithmetic. Deltas are Σ attribution − (F(x) − F(x')),
     one per sample, with F in float64. Raises :class:`UserError` for anything wrong with the arguments.
     """

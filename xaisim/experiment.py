@@ -206,9 +206,10 @@ def _check_overrides(p: Prepared) -> None:
     METHODS[p.experiment.method].run(dry, p.model.graph, p.sample.x, p.experiment.target or 0, **p.options)
     for name in p.numerics.overrides:
         if name not in formats.asked:
+            near = did_you_mean(name, formats.asked) or ";"
             raise UserError(
                 f"numerics.overrides: no tensor {name!r} is given a format in {p.experiment.method} on {p.model.name}"
-                f"{did_you_mean(name, formats.asked)}; choices: {', '.join(sorted(formats.asked))}"
+                f"{near} choices: {', '.join(sorted(formats.asked))}"
             )
     for graph in (launch.graph for launch in dry.program):
         types = graph.types()
