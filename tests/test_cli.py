@@ -76,7 +76,7 @@ REFUSED_OPTIONS = [
     ),
     ((*IG, "--n-steps", "0"), "options: n_steps: must be greater than or equal to 1 (got 0)"),
     ((*IG, "--n-steps", "-3"), "options: n_steps: must be greater than or equal to 1 (got -3)"),
-    ((*IG, "--n-steps", "1000000"), "options: n_steps: must be less than or equal to 100000 (got 1000000)"),
+    ((*IG, "--n-steps", "1000000"), "options: n_steps: must be less than or equal to 4095 (got 1000000)"),
     ((*IG, "--n-steps", "1", "--rule", "riemann_trapezoid"), "n_steps must be at least 2 for riemann_trapezoid, got 1"),
     ((*IG, "--rule", "riemann"), "unknown rule 'riemann'; did you mean 'riemann_left'? choices: riemann_left, "),
     ((*IG, "--baseline", "blak"), "options: baseline: must be black, white, mean or a number; did you mean 'black'?"),

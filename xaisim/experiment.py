@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from xaisim import __version__
+from xaisim.attribution.kernels import MOST_TRIPS
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.paths import PATH_RULES, path
 from xaisim.config import Config, RuleError, UserError, choose, did_you_mean, find_named, load_data, load_yaml
@@ -63,7 +64,7 @@ Baseline = Annotated[float | str, BeforeValidator(checked_baseline)]
 class Options(Config):
     """Options of methods; each method takes those it knows and refuses the others."""
 
-    n_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    n_steps: Annotated[int, Field(ge=1, le=MOST_TRIPS)] | None = None
     """Points on the path."""
     rule: str | None = None
     """Quadrature on the path, a name from ``PATH_RULES``."""

@@ -15,6 +15,9 @@ from xaisim.ir.fold import bind, fold
 from xaisim.ir.graph import Array, Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 
+MOST_TRIPS = 4095
+"""Trips that a running sum can take without overflow: 12 bits beyond one term."""
+
 
 def forward(graph: Graph) -> Kernel:
     """Inference alone."""
@@ -40,12 +43,12 @@ def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, ti
     return Kernel(f"gradient of class {target}", b.build(graph.outputs[0], result))
 
 
-def path_gradient(graph: Graph, target: int, n_steps: int) -> Kernel:
+def path_gradient(graph: Graph, target: int) -> Kernel:
     """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``path.total``.
 
     Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` and ``path.weight`` are
     tables of scalars.
-    ``n_steps`` is the largest number of trips, which decides how wide the accumulated sum must be.
+    The sum is wide enough for ``MOST_TRIPS``, so that the kernel is the same for any number of points.
     """
     inner = backpropagated(graph, target, "input")
     b = GraphBuilder()
@@ -62,7 +65,7 @@ def path_gradient(graph: Graph, target: int, n_steps: int) -> Kernel:
         b.copy(node)
     b.backward = True
     b.add("path.weighted", "mul", inner.outputs[-1], "path.weight", layer="path")
-    b.add("path.total", "accumulate", "path.weighted", layer="path", trips=n_steps)
+    b.add("path.total", "accumulate", "path.weighted", layer="path", trips=MOST_TRIPS)
     return Kernel(f"path gradient of class {target}", b.build("path.total"))
 
 

@@ -81,7 +81,7 @@ def integrated_gradients(
     # Weights travel as n·w, which is 1 for the uniform rules; 1/n is multiplied in once, at the end.
     ends: dict[str, Array | Tensor] = {"path.x": x, "path.baseline": start}
     feeds = {**ends, "path.alpha": alphas, "path.weight": weights * n_steps}
-    total = device.launch(kernels.path_gradient(graph, target, n_steps), feeds, trips=n_steps)["path.total"]
+    total = device.launch(kernels.path_gradient(graph, target), feeds, trips=n_steps)["path.total"]
     finish = kernels.path_result(x.shape[1:], total.type, n_steps)
     return device.launch(finish, {**ends, "path.total": total})["attribution"]
 

@@ -56,7 +56,9 @@ class FloatDevice:
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
         """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
         batch = self.batch_size or batch_size_for(graph)
-        sums = {node.name for node in graph.nodes if node.op == "accumulate"}
+        sums = {node.name: node.attrs["trips"] for node in graph.nodes if node.op == "accumulate"}
+        if any(trips > most for most in sums.values()):
+            raise ValueError(f"{name}: {trips} trips are more than the {min(sums.values())} that its sum can take")
         parts: dict[str, list[Array]] = {output: [] for output in graph.outputs}
         count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
         for first in range(0, count, batch):
@@ -70,7 +72,7 @@ class FloatDevice:
         outputs = {}
         for output, values in parts.items():
             whole = sum(values[1:], values[0]) if output in sums else values[0]
-            outputs[output] = Tensor(np.concatenate(values) if output in moving - sums else whole, types[output])
+            outputs[output] = Tensor(np.concatenate(values) if output in moving - sums.keys() else whole, types[output])
         return outputs
 
 

@@ -66,7 +66,7 @@ class _Quantiser(GraphBuilder):
             self.copy(node, args=tuple(self.requant(f"{a}.to.{node.name}", a, to) for a in node.args))
         elif node.op == "accumulate":
             grown = self.fixed(node.args[0]).bits + int(node.attrs["trips"]).bit_length()
-            self.prove(node, grown - 1, "accumulator", self.accumulator_bits)
+            self.prove(node, grown - 1, "vector unit", _WIDEST)
             self.copy(node, attrs={**node.attrs, "bits": grown})
         else:
             self.copy(node)
