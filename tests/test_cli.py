@@ -353,6 +353,11 @@ def test_without_a_directory_the_result_goes_under_its_own_name() -> None:
     assert list(Path("xaisim-results").iterdir()) == [folder]
 
 
+def test_a_file_in_the_place_of_the_results_is_told(here: Path) -> None:
+    Path("xaisim-results").touch()
+    assert_refused(run("explain", *FAST), f"xaisim-results/any: cannot be made, {here / 'xaisim-results'} is a file")
+
+
 @pytest.mark.usefixtures("here")
 def test_json_prints_the_report_and_nothing_else() -> None:
     for command in ("explain", "profile"):

@@ -129,8 +129,7 @@ def explain(
     from xaisim.report.save import check_directory, save_report
 
     experiment = _experiment(workload, {"image": image, **settings})
-    if output is not None:
-        check_directory(output, force=force)
+    check_directory(output or _RESULTS / "any", force=force)  # before a minute of work, not after
     with _Progress(quiet=as_json) as progress:
         report = run(experiment, progress=progress)
         progress("write the pictures and the page", 0, 1)
