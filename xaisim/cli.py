@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xaisim import __version__
 from xaisim.config import UserError
+from xaisim.version import __version__
 
 if TYPE_CHECKING:
     from xaisim.experiment import Experiment

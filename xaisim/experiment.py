@@ -10,23 +10,36 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from xaisim import __version__
 from xaisim.attribution.kernels import MOST_TRIPS
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.paths import PATH_RULES, path
-from xaisim.config import Config, RuleError, UserError, choose, did_you_mean, find_named, load_data, load_yaml
+from xaisim.config import (
+    Config,
+    RuleError,
+    UserError,
+    choose,
+    data_root,
+    did_you_mean,
+    find_named,
+    load_data,
+    load_yaml,
+)
 from xaisim.hardware.architecture import Architecture, load_architecture
+from xaisim.hardware.costs import load_costs
 from xaisim.ir.graph import Array
 from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import Formats, Numerics, load_numerics
+from xaisim.version import __version__
 
 BASELINES = ("black", "white", "mean")
 _MOST_BASELINE = 1000.0  # normalised pixels lie within a few units
@@ -132,9 +145,21 @@ class Prepared:
             str(e.target),
             self.numerics.model_dump_json(),
             self.arch.model_dump_json(exclude={"description"}),
+            load_costs(self.arch.costs).model_dump_json(),
             str(e.seed),
+            _code_digest(),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _code_digest() -> str:
+    """Return a digest of the package's code and of the pictures that formats are calibrated on."""
+    state = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        state.update(source.read_bytes())
+    state.update((data_root() / "workloads" / "data" / "calibration_scenes.npz").read_bytes())
+    return state.hexdigest()
 
 
 def _digest(*arrays: Array | None) -> str:

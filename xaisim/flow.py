@@ -50,6 +50,7 @@ def explain(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
     for device, w, what in ((fixed, watch, "fixed point"), (float_device, reference_watch, "float reference")):
         device.batch_size = batch_size_for(p.model.graph)  # the same for both, so that masks compare batch by batch
         device.observe, device.progress = w.on(device), partial(_kernel_progress, progress, what)
+    fixed.class_known = experiment.target is not None
     attribution: Tensor | None = method.run(fixed, p.model.graph, p.sample.x, target, **p.options)
     reference = method.run(float_device, p.model.graph, p.sample.x, target, **p.options)
     logits = evaluate(p.model.graph, {"input": p.sample.x})[p.model.graph.outputs[0]][0]
@@ -74,6 +75,7 @@ def profile(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
     p = prepare(experiment, values=False)
     dry = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
     target = experiment.target or 0
+    dry.class_known = experiment.target is not None
     METHODS[experiment.method].run(dry, p.model.graph, p.sample.x, target, **p.options)
     return _timed(p, dry, target, "none: a profile has no values", None, progress)
 

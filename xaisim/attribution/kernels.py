@@ -29,7 +29,7 @@ def backpropagated(graph: Graph, target: int, wrt: str, rules: Mapping[str, Rule
     output = graph.outputs[0]
     one_hot = np.zeros(graph.types()[output].shape)
     one_hot[target] = 1.0
-    return fold(bind(differentiate(graph, output, wrt, rules=rules), {"seed": one_hot}))
+    return fold(bind(differentiate(graph, output, wrt, rules=rules), {"seed": one_hot}, chosen=True))
 
 
 def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, times_input: bool = False) -> Kernel:
@@ -57,7 +57,7 @@ def path_gradient(graph: Graph, target: int) -> Kernel:
     for name in ("path.alpha", "path.weight"):
         b.input(name, TensorType(()))
     for name, constant in inner.constants.items():
-        b.constant(name, constant.value, constant.type)
+        b.constant(name, constant.value, constant.type, chosen=constant.chosen)
     b.add("path.difference", "sub", "path.x", "path.baseline", layer="path")
     b.add("path.step", "mul", "path.difference", "path.alpha", layer="path")
     b.add("input", "add", "path.baseline", "path.step", layer="path")

@@ -25,6 +25,8 @@ class Constant:
 
     type: TensorType
     value: Array | None = None
+    chosen: bool = False
+    """The host picks it from a table once it has seen the logits (the explained class's row of a head)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,13 @@ class GraphBuilder:
         self.inputs[name] = self.types[self._new(name)] = type
         return name
 
-    def constant(self, name: str, value: Array | None, type: TensorType | None = None) -> str:
+    def constant(self, name: str, value: Array | None, type: TensorType | None = None, *, chosen: bool = False) -> str:
         """Add a constant; ``type`` is needed where the value is unknown or carries a format."""
         if type is None:
             if value is None:
                 raise ValueError(f"constant {name!r} needs a type or a value")
             type = TensorType(tuple(value.shape))
-        self.constants[name] = Constant(type, value)
+        self.constants[name] = Constant(type, value, chosen)
         self.types[self._new(name)] = type
         return name
 

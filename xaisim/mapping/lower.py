@@ -42,6 +42,26 @@ class Lowering:
         self.stored: dict[str, tuple[Array, Array]] = {}
         """Rows that store each tensor, and the region of each."""
         self.base = 0.0
+        self.decision: Array | None = None
+        """The host's row that picks the class, once it is there."""
+
+    def sync(self, stage: Stage, tensor: str) -> None:
+        """Let the host read ``tensor``, which ``stage`` stored, and decide; what it picks is loaded after that."""
+        stores, region = self.stored[tensor]
+        self.decision = self.rows.add(
+            np.array([self.base - 2.2]),
+            stage=stage.index,
+            unit=int(Unit.HOST),
+            kind=int(Kind.SYNC),
+            occupy_cycles=self.arch.control.sync_cycles,
+            latency_cycles=0,
+            macs=0,
+            vector_ops=0,
+            read_bytes=np.zeros((1, len(self.memories))),
+            write_bytes=np.zeros((1, len(self.memories))),
+            region=region[:1],
+        )
+        self.rows.edge(stores[-1], self.decision, Edge.DATA)
 
     def stage(self, stage: Stage, problem: Problem, tiling: Tiling) -> None:
         """Append the rows of one stage."""
@@ -108,7 +128,7 @@ class _StageLowering:
         bus = np.ceil(payload / segments / self.arch.dram.burst_bytes) * self.arch.dram.burst_bytes * segments
         key = base + at.astype(np.float64) + 0.01 * index
         if stream.role == "weight" and self.prefetched(index, stream):
-            key[0] = base - 2.5  # the first weights of a stage are fetched before the last stores of the one before
+            key[0] = base - 2.45  # the first weights of a stage are fetched before the last stores of the one before
         rows = self.rows.add(
             key,
             stage=self.stage.index,
@@ -123,7 +143,7 @@ class _StageLowering:
             region=region,
         )
         self.wait_for_stores(index, rows, region)
-        return Versions(rows, version, slots, per_step)
+        return Versions(rows, version, per_step)
 
     def counts(self) -> tuple[int, int, int, int]:
         return self.loop.tiling.counts(self.nest)
@@ -147,7 +167,7 @@ class _StageLowering:
         """Constant weights in a memory of their own need nothing of the stage before but room."""
         memory, operand = self.arch.memory(stream.memory), self.l.placement.operands[self.stage.index][index]
         alone = isinstance(memory, Sram) and memory.holds == ("weight",)
-        return alone and operand is not None and operand.constant and self.l.base > 0
+        return alone and operand is not None and operand.constant and not operand.chosen and self.l.base > 0
 
     def tile_ids(self, stream: Stream) -> Array:
         """Return which tile of the stream each step (or each output, where C does not matter) reads."""
@@ -180,7 +200,8 @@ class _StageLowering:
         sides = region[:, 1::2] - region[:, 0::2]
         if stream.role == "weight":
             k, c = sides[:, 0], sides[:, 1]
-            bits = k * c * self.nest.R * self.nest.S * stream.bits + k * stream.extra_bits_per_k
+            bias = np.where(region[:, 2] == 0, k * stream.extra_bits_per_k, 0)  # it comes with the first channels
+            bits = k * c * self.nest.R * self.nest.S * stream.bits + bias
             return segment_count(stream, self.problem, k, c, 0, 0), np.ceil(bits / 8)
         height, width = self.nest.P, self.nest.Q
         if stream.halo:
@@ -194,6 +215,8 @@ class _StageLowering:
         operand = self.l.placement.operands[self.stage.index][index]
         if operand is None:
             return
+        if operand.chosen and self.l.decision is not None:
+            self.rows.edge(self.l.decision, rows, Edge.DATA)
         for source in self.l.views.sources(operand.name):
             if source.name not in self.l.stored:
                 continue

@@ -79,5 +79,4 @@ class Versions:
 
     rows: Array
     version: Array
-    slots: int
     per_step: bool

@@ -64,9 +64,9 @@ class Schedule:
             peaks[name] = used + kept
         return peaks
 
-    def stored_bits(self, prefix: str) -> int:
+    def stored_bits(self, op: str) -> int:
         """Return the bits kept from forward to backward by ``positive`` (masks) or ``pool_index`` nodes."""
-        return sum(node.type.size_bits for node in self.graph.nodes if node.op == prefix)
+        return sum(node.type.size_bits for node in self.graph.nodes if node.op == op)
 
 
 def stage_graph(schedule: Schedule) -> nx.DiGraph:
@@ -84,8 +84,16 @@ def stage_graph(schedule: Schedule) -> nx.DiGraph:
     return graph
 
 
-def map_kernel(graph: Graph, arch: Architecture) -> Schedule:
-    """Tile, lower and schedule a fixed-point kernel; raise ``UserError`` where it does not fit."""
+def decides_inside(graph: Graph) -> bool:
+    """Return whether the host has to choose something while the kernel runs."""
+    return any(constant.chosen for constant in graph.constants.values())
+
+
+def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Schedule:
+    """Tile, lower and schedule a fixed-point kernel; raise ``UserError`` where it does not fit.
+
+    With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded.
+    """
     parts = stages(graph)
     placement = place(graph, parts, arch)
     views = Views(graph)
@@ -97,6 +105,8 @@ def map_kernel(graph: Graph, arch: Architecture) -> Schedule:
         problem = problem_of(stage, nest, placement.streams[stage.index])
         tiling = choose_tiling(problem, arch, free, stage.name)
         lowering.stage(stage, problem, tiling)
+        if sync and decides_inside(graph) and graph.outputs[0] in {o.name for o in stage.outputs}:
+            lowering.sync(stage, graph.outputs[0])
         nests.append(nest)
         tilings.append(tiling)
     dram_bytes = _dram_bytes(graph, parts, placement, views)

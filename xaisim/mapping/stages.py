@@ -47,6 +47,8 @@ class Operand:
     memory_class: str
     """activation, gradient, weight or mask."""
     constant: bool = False
+    chosen: bool = False
+    """A constant that the host picks once it has seen the logits."""
 
 
 @dataclass(slots=True)
@@ -205,8 +207,8 @@ class _Grouping:
         homes = {arg: max((self.stage_of.get(s.name, -1) for s in self.views.sources(arg)), default=-1)
                  for arg in node.args}  # fmt: skip
         latest = max(homes.values())
-        if latest < 0:
-            return None
+        if latest < 0 or self.stages[latest].anchor.backward != node.backward:
+            return None  # backward begins when forward is through and the host has chosen the class
         in_place = all(
             arg in self.stage_of and self.types[arg].shape == node.type.shape
             for arg, home in homes.items()
@@ -252,7 +254,9 @@ class _Grouping:
         else:
             base = self.views.sources(name)[0].name
             memory_class = "gradient" if base in self.backward else "activation"
-        return Operand(name, type, role, memory_class, name in self.graph.constants)
+        constant = self.graph.constants.get(name)
+        chosen = constant is not None and constant.chosen
+        return Operand(name, type, role, memory_class, constant is not None, chosen)
 
 
 def stages(graph: Graph) -> list[Stage]:

@@ -32,6 +32,7 @@ class Kind(IntEnum):
     COMPUTE = 1
     VECTOR = 2
     STORE = 3
+    SYNC = 4  # the host reads a result and decides
 
 
 class Edge(IntEnum):

@@ -57,7 +57,8 @@ class Numerics(Config):
     weights: Width = 16
     activations: Width = 16
     gradients: Width = 16
-    attributions: Width = 16
+    attributions: Width = 24
+    """What is made once per run; eight more bits keep small relevances from rounding away."""
     path: Width = 16
     """Path positions α and weights."""
     uniform: SignedFormatText | None = None
@@ -87,7 +88,7 @@ class Numerics(Config):
 
 NAMED_NUMERICS = {
     "fixed16": Numerics(),
-    "fixed8": Numerics(weights=8, activations=8, gradients=8, attributions=8, path=8),
+    "fixed8": Numerics(weights=8, activations=8, gradients=8, attributions=16, path=8),
 }
 
 
@@ -153,20 +154,29 @@ class Formats:
             raise KeyError(f"calibration never saw {name!r}")
         return self._finished(fitting(self.ranges[name], width, n.headroom_bits, signed=signed))
 
-    def of_constant(self, name: str, value: Array | None) -> FixedPoint:
-        """Return the format of a constant: the finest that holds its largest element."""
+    def of_constant(self, name: str, value: Array | None, shape: tuple[int, ...], room: int = 64) -> FixedPoint:
+        """Return the format of a constant: the finest that holds its largest element.
+
+        A lone factor such as 1/n is a register with a scale of its own, even among uniform formats; it is no wider
+        than ``room`` bits, so that its product fits.
+        """
         n = self.numerics
         self.asked.add(name)
         if name in n.overrides:
             return self._finished(parse_fixed_point(n.overrides[name]))
-        if n.uniform is not None:
+        if n.uniform is not None and shape != ():
             return self._finished(parse_fixed_point(n.uniform))
+        width = max(2, min(n.weights, room))
         if value is None:
-            return self._finished(FixedPoint(n.weights, n.weights // 2))
-        return self._finished(fitting(float(np.abs(value).max(initial=0)), n.weights))
+            return self._finished(FixedPoint(width, width // 2))
+        return self._finished(fitting(float(np.abs(value).max(initial=0)), width))
 
     def _finished(self, format: FixedPoint) -> FixedPoint:
         return FixedPoint(format.bits, format.frac, format.signed, self.numerics.rounding, self.numerics.overflow)
+
+
+_MOST_FRAC = 60
+"""Finer steps than 2^-60 would let the fraction of a product of products run out of range."""
 
 
 def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool = True) -> FixedPoint:
@@ -179,7 +189,7 @@ def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool =
         frac -= 1
     while math.floor(math.ldexp(largest, frac + 1) + 0.5) <= high:
         frac += 1
-    return FixedPoint(bits, max(-128, min(128, frac - headroom_bits)), signed)
+    return FixedPoint(bits, max(-_MOST_FRAC, min(_MOST_FRAC, frac - headroom_bits)), signed)
 
 
 def to_integers(values: Array, format: FixedPoint) -> Array:

@@ -129,7 +129,9 @@ class _Quantiser(GraphBuilder):
         """
         users = [user for user in self.users[node.name] if user.op != "positive"]
         only = users[0] if len(users) == 1 else None
-        if only is None or only.op not in ("relu", "gate") or only.args[0] != node.name:
+        if only is None or only.op not in ("relu", "gate", "concat"):
+            return node
+        if only.op == "gate" and only.args[0] != node.name:
             return node
         return only if node.name in self.graph.outputs else self.stored_as(only)
 
@@ -154,17 +156,23 @@ class _Quantiser(GraphBuilder):
             frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
             format = FixedPoint(self.accumulator_bits, frac)
         else:
-            format = self.formats.of_constant(name, constant.value)
+            others = [self.fixed(arg).bits for arg in user.args if arg in self.types and self.is_number(arg)]
+            room = _WIDEST - max(others) if constant.type.shape == () and others else _WIDEST
+            format = self.formats.of_constant(name, constant.value, constant.type.shape, room)
         value = None if constant.value is None else to_integers(constant.value, format)
-        self.constant(name, value, TensorType(constant.type.shape, format))
+        self.constant(name, value, TensorType(constant.type.shape, format), chosen=constant.chosen)
+
+    def is_number(self, name: str) -> bool:
+        """Return whether a tensor of the new graph is fixed point (and no mask or index)."""
+        return isinstance(self.types[name].format, FixedPoint)
 
     def output(self, name: str) -> str:
         """Return an output's name, quantising it where it is a constant that no node reads."""
         if name in self.graph.constants and name not in self.types:
             constant = self.graph.constants[name]
-            format = self.formats.of_constant(name, constant.value)
+            format = self.formats.of_constant(name, constant.value, constant.type.shape)
             value = None if constant.value is None else to_integers(constant.value, format)
-            self.constant(name, value, TensorType(constant.type.shape, format))
+            self.constant(name, value, TensorType(constant.type.shape, format), chosen=constant.chosen)
         return name
 
     # --- bounds: the largest |integer| an exact sum can reach ---------------------------------------------------------

@@ -37,7 +37,6 @@ CYCLE_COLOURS = {
     "buffer_in_use": "#CC79A7",
     "finished": "#9AA0A8",
     "host": "#F0E442",
-    "waiting_for_kernel": "#C9CDD3",
 }
 _NO_MARGIN = {"l": 6, "r": 6, "t": 6, "b": 6}
 

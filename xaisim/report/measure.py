@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from xaisim import __version__
 from xaisim.attribution import metrics
 from xaisim.attribution.device import Tensor
 from xaisim.hardware.architecture import Architecture
@@ -40,6 +39,7 @@ from xaisim.report.report import (
 )
 from xaisim.simulate.clock import UNITS
 from xaisim.simulate.program import ProgramTiming, TimedLaunch
+from xaisim.version import __version__
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class Macs(Part):
 
 
 class Roofline(Part):
-    """No schedule is faster than this: the larger of compute and DRAM time."""
+    """This schedule's own bound, which perfect overlap would reach: the larger of compute and DRAM time."""
 
     lower_bound_cycles: int
     compute_cycles: int

@@ -19,7 +19,7 @@ import numpy as np
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.stages import Stage
-from xaisim.mapping.tiles import Kind
+from xaisim.mapping.tiles import Kind, Unit
 from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, Trace, run_trip
 from xaisim.simulate.program import ProgramTiming, TimedLaunch
 
@@ -28,8 +28,8 @@ Event = dict[str, Any]
 MOST_EVENTS = 200_000
 _PROCESS = 1
 _PROGRAM, _HOST = 0, 1
-_BUSY = {unit: 10 + 2 * unit for unit in UNITS}
-_IDLE = {unit: 11 + 2 * unit for unit in UNITS}
+_BUSY = {unit: _HOST if unit is Unit.HOST else 10 + 2 * unit for unit in UNITS}
+_IDLE = {unit: _BUSY[unit] + 1 for unit in UNITS}
 _COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "map": "rail_animation"}
 
 

@@ -18,7 +18,7 @@ from numba import njit
 from xaisim.mapping.tiles import Edge, Kind, TileGraph, Unit
 
 Array = np.ndarray
-UNITS = (Unit.DMA, Unit.ARRAY, Unit.VECTOR)
+UNITS = tuple(Unit)
 
 
 class Cause(IntEnum):
@@ -44,7 +44,13 @@ CAUSE_NAMES = {
     Cause.HOST: "host",
 }
 
-_DATA_CAUSE = {Kind.LOAD: Cause.LOAD, Kind.COMPUTE: Cause.ARRAY, Kind.VECTOR: Cause.VECTOR, Kind.STORE: Cause.STORE}
+_DATA_CAUSE = {
+    Kind.LOAD: Cause.LOAD,
+    Kind.COMPUTE: Cause.ARRAY,
+    Kind.VECTOR: Cause.VECTOR,
+    Kind.STORE: Cause.STORE,
+    Kind.SYNC: Cause.HOST,
+}
 
 
 class Trace(NamedTuple):
@@ -156,6 +162,7 @@ def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopT
     body = _body(tiles)
     first = trace = body.run(None)
     idle = _idle(tiles, trace)
+    used = np.unique(tiles.unit)
     done, period = 1, int(trace.end.max())
     while done < trips:
         following = body.run(trace)
@@ -163,7 +170,8 @@ def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopT
         step = _idle(tiles, following)
         idle, done = idle + step, done + 1
         period = int(following.end.max() - trace.end.max())
-        steady = bool((shift == shift[0]).all() and (following.unit_free - trace.unit_free == shift[0]).all())
+        moved = (following.unit_free - trace.unit_free)[used]
+        steady = bool((shift == shift[0]).all() and (moved == shift[0]).all())
         trace = following
         if steady and extrapolate:
             idle = idle + step * (trips - done)

@@ -6,6 +6,7 @@ timing.cycles, timing.units, timing.energy
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,10 @@ import numpy as np
 from xaisim.attribution.device import Launch
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
-from xaisim.mapping.schedule import Schedule, map_kernel
+from xaisim.ir.graph import Graph
+from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel
+from xaisim.mapping.tiles import Unit
+from xaisim.mapping.tiling import window_work
 from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, LoopTiming, run_loop
 
 
@@ -86,9 +90,10 @@ def time_program(
     for launch in program:
         if progress:
             progress(launch.kernel)
-        schedule = map_kernel(launch.graph, arch)
+        schedule = map_kernel(launch.graph, arch, sync=launch.sync)
         timing = run_loop(schedule.tiles, launch.trips)
-        host = arch.control.launch_cycles + (arch.control.sync_cycles if launch.sync else 0)
+        reads_back = launch.sync and not decides_inside(launch.graph)
+        host = arch.control.launch_cycles + (arch.control.sync_cycles if reads_back else 0)
         timed.append(TimedLaunch(launch, schedule, timing, now, host))
         now += timing.cycles + host
     reads, writes = _traffic(timed, arch)
@@ -99,7 +104,7 @@ def time_program(
     return ProgramTiming(
         launches=tuple(timed),
         cycles=now,
-        units=_units(timed, now),
+        units=_units(timed),
         macs=sum(int(t.schedule.tiles.macs.sum()) * t.launch.trips for t in timed),
         macs_backward=sum(_backward_macs(t.schedule) * t.launch.trips for t in timed),
         read_bytes=reads,
@@ -109,18 +114,17 @@ def time_program(
     )
 
 
-def _units(timed: Sequence[TimedLaunch], total: int) -> dict[str, UnitAccount]:
+def _units(timed: Sequence[TimedLaunch]) -> dict[str, UnitAccount]:
     host = sum(t.host_cycles for t in timed)
     accounts = {}
     for unit in UNITS:
+        busy = int(sum(t.timing.busy[unit] for t in timed))
         idle = sum((t.timing.idle[unit] for t in timed), np.zeros(len(Cause), np.int64))
-        idle[Cause.HOST] += host
-        accounts[unit.name.lower()] = UnitAccount(
-            int(sum(t.timing.busy[unit] for t in timed)),
-            {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()},
-        )
-    running = dict.fromkeys(CAUSE_NAMES.values(), 0) | {"waiting_for_kernel": total - host}
-    accounts["host"] = UnitAccount(host, running)
+        if unit is Unit.HOST:
+            busy += host
+        else:
+            idle[Cause.HOST] += host
+        accounts[unit.name.lower()] = UnitAccount(busy, {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()})
     return accounts
 
 
@@ -136,24 +140,37 @@ def _backward_macs(schedule: Schedule) -> int:
     return int(schedule.tiles.macs[backward[schedule.tiles.stage]].sum())
 
 
+def _widths(graph: Graph, accumulator_bits: int) -> dict[str, int]:
+    """Return the width of every tensor on the vector unit: sums before rounding are as wide as accumulators."""
+    exact = {node.name for node in graph.nodes if "bound" in node.attrs}
+    return {name: accumulator_bits if name in exact else t.element_bits for name, t in graph.types().items()}
+
+
 def _energy(
     timed: Sequence[TimedLaunch], arch: Architecture, reads: dict[str, float], writes: dict[str, float]
 ) -> tuple[EnergyItem, ...]:
-    """Count events and multiply: MACs by operand widths, vector operations by width, bytes by memory."""
+    """Count events and multiply: MACs and products by operand widths, other operations by width, bytes by memory."""
     model = EnergyModel(arch)
-    macs: dict[tuple[int, int], int] = {}
-    operations: dict[int, int] = {}
+    macs: Counter[tuple[int, int]] = Counter()
+    additions: Counter[int] = Counter()
+    products: Counter[tuple[int, int]] = Counter()
     for t in timed:
-        tiles = t.schedule.tiles
+        tiles, widths_of = t.schedule.tiles, _widths(t.schedule.graph, arch.array.accumulator_bits)
         per_stage = np.bincount(tiles.stage, tiles.macs, len(t.schedule.stages))
-        ops_per_stage = np.bincount(tiles.stage, tiles.vector_ops, len(t.schedule.stages))
-        for stage in t.schedule.stages:
+        for stage, nest in zip(t.schedule.stages, t.schedule.nests, strict=True):
             data, weight = stage.operand("input"), stage.operand("weight")
             if stage.on_array and data is not None and weight is not None:
                 widths = (data.type.element_bits, weight.type.element_bits)
-                macs[widths] = macs.get(widths, 0) + int(per_stage[stage.index]) * t.launch.trips
-            width = stage.outputs[0].type.element_bits if stage.outputs else arch.array.multiplier_bits
-            operations[width] = operations.get(width, 0) + int(ops_per_stage[stage.index]) * t.launch.trips
+                macs[widths] += int(per_stage[stage.index]) * t.launch.trips
+            for node in stage.nodes[stage.on_array :]:
+                operands = [widths_of[arg] for arg in node.args]
+                work = window_work(stage, nest) if node is stage.anchor else 1
+                if node.op in ("mul", "upsample"):
+                    products[operands[0], operands[1]] += node.type.size * work * t.launch.trips
+                    continue
+                additions[operands[0]] += node.type.size * work * t.launch.trips
+                if node.op == "avgpool":
+                    products[operands[0], operands[1]] += node.type.size * t.launch.trips
     accumulator = arch.array.accumulator_bits
     items = [
         EnergyItem("array", f"MAC {a}x{w} bit", count, model.mac_pj(a, w, accumulator))
@@ -161,7 +178,11 @@ def _energy(
     ]
     items += [
         EnergyItem("vector", f"operation {bits} bit", count, model.vector_op_pj(bits))
-        for bits, count in sorted(operations.items())
+        for bits, count in sorted(additions.items())
+    ]
+    items += [
+        EnergyItem("vector", f"product {a}x{b} bit", count, model.mac_pj(a, b, a + b))
+        for (a, b), count in sorted(products.items())
     ]
     for name in reads:
         items.append(EnergyItem(name, "byte read", reads[name], model.memory_pj_per_byte(name, "read")))
