@@ -62,7 +62,7 @@ REFUSED_OPTIONS = [
     ((*SALIENCY, "--numerics", "quick.yaml"), "quick.yaml: cannot be read: No such file or directory"),
     ((*SALIENCY, "--numerics", "q16"), "numerics 'q16': a fixed-point format is written like q16.8"),
     ((*SALIENCY, "--numerics", "q99.1"), "numerics 'q99.1': "),
-    ((*SALIENCY, "--numerics", "q16.65"), "numerics 'q16.65': a tensor has -64 to 64 fraction bits, not 65"),
+    ((*SALIENCY, "--numerics", "q16.65"), "numerics 'q16.65': a tensor has -60 to 60 fraction bits, not 65"),
     ((*SALIENCY, "--numerics", "u16.8"), "numerics 'u16.8': weights and gradients have a sign; write q16.8"),
     ((*SALIENCY, "--numerics", "q17.8"), "pynq_z2 has 16-bit multipliers; too wide: weights 17, activations 17, grad"),
     ((*SALIENCY, "--target", "10"), "target 10 does not exist: cifar_cnn has classes 0 to 9"),

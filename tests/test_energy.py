@@ -57,9 +57,16 @@ def test_energy_is_the_sum_of_counts_times_coefficients(preset: str) -> None:
     expected = macs * mac
     for (component, what), item in items.items():
         if component == "vector":
-            bits = int(what.split()[1])
-            assert item.pj_each == pytest.approx(add * bits, rel=1e-12)
-            expected += item.count * add * bits
+            kind, width, _ = what.split()
+            if kind == "product":
+                a, b = (int(bits) for bits in width.split("x"))
+                each = table.multiplier.pj_per_bit2 * a * b + table.multiplier.pj_per_bit * math.sqrt(a * b)
+                each = each * scaled(table.multiplier) + (a + b) * add
+                each += (a + b) * table.register_write.pj_per_bit * scaled(table.register_write)
+            else:
+                each = add * int(width)
+            assert item.pj_each == pytest.approx(each, rel=1e-12)
+            expected += item.count * each
     for column, memory in enumerate(arch.memories):
         for direction, what in (("read", "byte read"), ("write", "byte written")):
             tiles = [(t.schedule.tiles, t.launch.trips) for t in timing.launches]

@@ -235,3 +235,34 @@ def test_large_networks_map_on_every_board() -> None:
         verify(mapped, arch)
         assert int(mapped.tiles.macs.sum()) == 1_814_073_344
         assert all(mapped.peak_bytes[memory.name] <= memory.size for memory in arch.on_chip)
+
+
+# The host's choice ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["saliency", "gradcam"])
+def test_what_the_class_decides_is_loaded_after_the_host_has_read_the_logits(method: str) -> None:
+    model, arch = load_model("resnet18_tiny", values=False), load_architecture("pynq_z2")
+    options = {"layer": model.features} if method == "gradcam" else {}
+    (launch,) = dry_program(model.graph, method, **options)
+    schedule = map_kernel(launch.graph, arch, sync=launch.sync)
+    tiles, trace = schedule.tiles, run_trip(schedule.tiles)
+    (host,) = np.flatnonzero(tiles.kind == Kind.SYNC)
+    assert tiles.occupy_cycles[host] == arch.control.sync_cycles
+    logits = next(s for s in schedule.stages if "logits" in {o.name for o in s.outputs})
+    stored = (tiles.stage == logits.index) & (tiles.kind == Kind.STORE)
+    assert trace.start[host] >= trace.end[stored].max()
+    choosing = [s.index for s in schedule.stages if any(o.chosen for o in s.operands)]
+    assert choosing
+    assert trace.start[np.isin(tiles.stage, choosing)].min() >= trace.start[host]
+    behind = (tiles.stage > logits.index) & (tiles.kind != Kind.SYNC)
+    assert trace.start[behind & (tiles.unit != 0)].min() >= trace.end[host]
+
+
+def test_no_table_per_class_is_larger_than_a_row_of_the_head() -> None:
+    """DeconvNet's backward is constant up to the first pool or mask; it is computed, not stored for every class."""
+    model = load_model("resnet18", values=False)
+    plain, deconv = (dry_program(model.graph, method)[0].graph for method in ("saliency", "deconvnet"))
+    assert deconv.macs(backward=True) == plain.macs(backward=True)
+    for graph in (plain, deconv):
+        assert max(c.type.size for c in graph.constants.values() if c.chosen) == 512

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from xaisim.attribution.device import Kernel, Launch, Tensor
-from xaisim.ir.fold import fold
 from xaisim.ir.graph import Array, Graph, Observer, evaluate
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
@@ -49,8 +48,8 @@ class FloatDevice:
         return self.run(kernel.name, graph, arrays, trips)
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:  # noqa: ARG002 - other devices do
-        """Return the graph that this device runs."""
-        return fold(graph)
+        """Return the graph that this device runs: kernels come folded."""
+        return graph
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:  # noqa: ARG002 - other devices do
         """Return host data in the device's numbers."""
@@ -105,13 +104,13 @@ class FixedDevice(FloatDevice):
         self.accumulator_bits = accumulator_bits
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
-        """Fold the constants, then quantise."""
+        """Quantise; tensors that another kernel left keep their format."""
         given = {
             name: feed.type.format
             for name, feed in feeds.items()
             if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
         }
-        return quantise(fold(graph), self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
+        return quantise(graph, self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:
         """Quantise host data to the input's format; a tensor of this device is handed over as it is."""
