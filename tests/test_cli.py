@@ -393,7 +393,7 @@ def test_options_override_a_workload() -> None:
 
 def test_show_prints_every_noun() -> None:
     begins = {
-        "graph": "# gradient of class 0, 1 trip\ninput = input : 3x32x32 q16.8\n",
+        "graph": "# gradient of class 0, 1 trip\ninput = input : 3x32x32 q16.13\n",
         "arch": "pynq_z2: 128 unrolled 16-bit MACs on a Pynq-Z2\nclock      100 MHz",
         "mapping": "# gradient of class 0, 1 trip on pynq_z2\nconv1: conv + requant",
         "schedule": "# gradient of class 0, 1 trip on pynq_z2\n  row unit    kind     cycles  region",

@@ -231,6 +231,8 @@ class _Progress:
 def _show(report: Report, where: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(report.to_json())
+        if where is not None:
+            click.echo(f"written to {where}", err=True)
         return
     from xaisim.show import report_text
 

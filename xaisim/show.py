@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+
+from xaisim.attribution.device import Launch
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.paths import PATH_RULES
 from xaisim.config import shipped_names
 from xaisim.experiment import Experiment, load_experiment, prepare
-from xaisim.hardware.architecture import describe, load_architecture
+from xaisim.flow import calibrated
+from xaisim.hardware.architecture import Architecture, describe, load_architecture
 from xaisim.mapping.schedule import Schedule, map_kernel
 from xaisim.mapping.stages import Nest
 from xaisim.mapping.tiles import Kind, Unit
 from xaisim.mapping.tiling import Tiling
 from xaisim.models.networks import NETWORKS
-from xaisim.numerics.devices import DryDevice
+from xaisim.numerics.devices import DryDevice, FixedDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
+from xaisim.report.sentences import bytes_text, energy_text, time_text
 
 
 def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
@@ -22,32 +29,58 @@ def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
     p = prepare(experiment, values=False)
     if noun == "arch":
         return describe(p.arch)
-    device = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
-    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
     parts = []
-    for launch in device.program:
+    if noun == "graph" and p.model.trained:
+        program = _calibrated_program(experiment)
+    else:
+        if noun == "graph":
+            parts.append("# not calibrated (no trained weights): widths are right, points and bounds are placeholders")
+        device = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
+        METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
+        program = device.program
+    for launch in program:
         title = f"# {launch.kernel}, {launch.trips} trip{'s' if launch.trips > 1 else ''}"
         if noun == "graph":
             parts.append(f"{title}\n{launch.graph}")
             continue
-        schedule = map_kernel(launch.graph, p.arch)
-        body = mapping_text(schedule) if noun == "mapping" else schedule_text(schedule, rows)
+        schedule = map_kernel(launch.graph, p.arch, sync=launch.sync)
+        body = mapping_text(schedule, p.arch) if noun == "mapping" else schedule_text(schedule, rows)
         parts.append(f"{title} on {p.arch.name}\n{body}")
     return "\n\n".join(parts)
 
 
-def mapping_text(schedule: Schedule) -> str:
-    """Return each stage's loop nest, outer loops first, with its tile in brackets."""
+def _calibrated_program(experiment: Experiment) -> list[Launch]:
+    """Return the launches with calibrated formats and proven bounds; two path points are enough to compile."""
+    p = prepare(experiment)
+    device = FixedDevice(calibrated(p)[0], p.arch.array.accumulator_bits)
+    options = {**p.options, "n_steps": 2} if "n_steps" in p.options else p.options
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **options)
+    trips = p.options.get("n_steps", 1)
+    return [replace(launch, trips=trips) if launch.trips > 1 else launch for launch in device.program]
+
+
+def mapping_text(schedule: Schedule, arch: Architecture) -> str:
+    """Return each stage's loop nest, outer loops first, with its tile, its spatial loops and its busy cycles."""
     lines = []
+    tiles, count = schedule.tiles, len(schedule.stages)
+    busy = np.zeros((len(Unit), count), np.int64)
+    np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
+    moved_bytes = np.bincount(tiles.stage, tiles.read_bytes[:, 0] + tiles.write_bytes[:, 0], count)
+    macs = np.bincount(tiles.stage, tiles.macs, count)
     for stage, nest, tiling in zip(schedule.stages, schedule.nests, schedule.tilings, strict=True):
         tail = "".join(f" + {node.op}" for node in stage.tail)
         lines.append(f"{stage.name}: {stage.anchor.op}{tail}")
         lines.append(f"  DRAM    {_loops(nest, tiling)}")
         tile = f"K{tiling.k} C{tiling.c} P{tiling.p} Q{tiling.q}"
         lines.append(f"  on chip {tile}" + (f" R{nest.R} S{nest.S}" if stage.on_array else ""))
+        if stage.on_array:
+            used = macs[stage.index] / (busy[Unit.ARRAY, stage.index] * arch.peak_macs_per_cycle)
+            lines.append(f"  array   {arch.array}; {used:.0%} used")
+        units = ", ".join(f"{u.name.lower()} {busy[u, stage.index]:,}" for u in Unit if busy[u, stage.index])
+        lines.append(f"  cycles  {units}; {bytes_text(moved_bytes[stage.index])} over the DRAM bus")
         streams = schedule.placement.streams[stage.index]
         operands = schedule.placement.operands[stage.index]
-        moved = [f"{o.name} [{s.memory}]" for s, o in zip(streams, operands, strict=True) if o is not None]
+        moved = [f"{s.role} {o.name} [{s.memory}]" for s, o in zip(streams, operands, strict=True) if o is not None]
         kept = [o.name for o in [*stage.operands, *stage.outputs] if o.name in schedule.placement.resident]
         lines.append(f"  streams {', '.join(moved)}" + (f"; kept on chip {', '.join(kept)}" if kept else ""))
     return "\n".join(lines)
@@ -128,23 +161,33 @@ def report_text(report: Report) -> str:
         truth = "" if p.predicted == p.target else f", predicted {p.predicted}"
         truth += "" if p.truth is None else f", truth {p.truth}"
         rows.append(("class", f"{p.label} (logit {p.score:.4f}, float {p.reference_score:.4f}{truth})"))
-    bound = report.roofline.lower_bound_cycles / report.cycles.total
+    roofline = report.roofline
+    bound = roofline.lower_bound_cycles / report.cycles.total
+    bound_by = "compute" if roofline.compute_cycles >= roofline.dram_cycles else "DRAM"
+    watts = report.energy_uj.total / report.latency_ms / 1e3
+    most = _most(report.energy_uj.by_component)
     rows += [
-        ("cycles", f"{report.cycles.total:,} = {report.latency_ms:.3f} ms; roofline {bound:.0%}"),
+        ("cycles", f"{report.cycles.total:,} = {time_text(report.latency_ms)}; {bound:.0%} of its {bound_by} roofline"),
         ("inference", f"{report.cycles.inference:,} cycles; explaining adds {report.overhead:.4g}x that"),
         ("work", f"{report.macs.forward + report.macs.backward:,} MAC, array {report.utilisation:.1%} used"),
-        ("energy", f"{report.energy_uj.total:,.1f} µJ, most in {_most(report.energy_uj.by_component)}"),
+        (
+            "energy",
+            f"{energy_text(report.energy_uj.total)}, {watts:.3g} W, most in {most}",
+        ),
         ("stored", f"{report.memory.mask_bits:,} mask bits, {report.memory.index_bits:,} pool index bits"),
     ]
     if report.fidelity is not None:
         f = report.fidelity
-        rows.append(("fidelity", f"SQNR {f.sqnr_db:.1f} dB, Spearman {f.spearman:.4f}, top 1 % {f.topk_1pct:.1%}"))
+        zeros = f"{f.zero_fraction:.1%} exact zeros"
+        rows.append(
+            ("fidelity", f"SQNR {f.sqnr_db:.1f} dB, Spearman {f.spearman:.4f}, top 1 % {f.topk_1pct:.1%}, {zeros}")
+        )
     if report.completeness is not None:
         c = report.completeness
         rows.append(
             ("completeness", f"δ {c.delta:+.4f} = {c.delta_integration:+.4f} steps {c.delta_quantisation:+.4f} bits")
         )
-    if report.localisation is not None:
+    if report.localisation is not None and report.prediction is not None and report.prediction.truth is not None:
         where = report.localisation
         hit = "on" if where.pointing_hit else "off"
         rows.append(("evidence", f"peak {hit} the digit, {where.relevance_mass:.1%} of the relevance inside its mask"))
