@@ -137,6 +137,8 @@ def explain(
         where = output or _RESULTS / f"{report.model}-{report.method}-{report.architecture}-{report.meta.hash}"
         save_report(report, where, force=force or output is None, command=_command())
     _show(report, where, as_json=as_json)
+    if as_json and output is None:
+        click.echo(f"written to {where}", err=True)  # a script that names no folder has to learn which it is
 
 
 @main.command(short_help="Time a model, method and architecture without computing values.")
@@ -231,8 +233,6 @@ class _Progress:
 def _show(report: Report, where: Path | None, *, as_json: bool) -> None:
     if as_json:
         click.echo(report.to_json())
-        if where is not None:
-            click.echo(f"written to {where}", err=True)
         return
     from xaisim.show import report_text
 
