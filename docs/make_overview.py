@@ -29,7 +29,7 @@ def draw_timeline(launch: TimedLaunch, width: int) -> Image.Image:
     scale = (width - 2 * MARGIN - LABEL) / int(info.end.max())
     draw.text((MARGIN, 8), f"first trip of '{launch.launch.kernel}', one of {launch.launch.trips}",
               fill=INK, font=ImageFont.load_default(20))  # fmt: skip
-    for unit in UNITS:
+    for unit in UNITS[:3]:
         draw.text((MARGIN, 52 + unit * ROW), unit.name.lower(), fill=INK, font=ImageFont.load_default(17))
     for unit, stage, start, end in zip(info.unit, info.stage, info.start, info.end, strict=True):
         left = MARGIN + LABEL + int(start) * scale
