@@ -393,11 +393,11 @@ def test_no_point_lies_above_the_roof(path_report: Report, profile_report: Repor
 def test_blocks_of_the_timeline_keep_all_tiles_and_busy_cycles(profile_report: Report) -> None:
     for t in profile_report.run.timing.launches:
         info = figures.gantt_info(t)
-        assert info.tiles.sum() == len(t.schedule.tiles)
+        assert info.tiles.sum() == t.schedule.tiles.rows
         for unit in UNITS:
             assert info.busy[info.unit == unit].sum() * t.launch.trips == t.timing.busy[unit]
         assert (info.end - info.start >= info.busy).all()
-        assert len(info.unit) < len(t.schedule.tiles)
+        assert len(info.unit) < t.schedule.tiles.rows
 
 
 def test_maps_of_the_page_are_those_of_the_picture(path_report: Report) -> None:

@@ -96,7 +96,7 @@ def test_the_checks_notice_missing_edges_and_early_loads() -> None:
     def without(edge: Edge) -> TileGraph:
         kept = tiles.edge_kind != edge
         columns = {name: getattr(tiles, name)[kept] for name in ("edge_from", "edge_to", "edge_kind", "edge_distance")}
-        return TileGraph(**(tiles._asdict() | columns))
+        return tiles._replace(**columns)
 
     recorded.schedule = dataclasses.replace(mapped, tiles=without(Edge.BUFFER))
     with pytest.raises(AssertionError, match="two tiles share activations at cycle"):

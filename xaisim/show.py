@@ -112,7 +112,7 @@ def schedule_text(schedule: Schedule, rows: int) -> str:
         "  row unit    kind     cycles  region K P Q                 address               "
         "waits for (~ buffer, ' last trip)"
     ]
-    for row in range(min(rows, len(tiles))):
+    for row in range(min(rows, tiles.rows)):
         k0, k1, p0, p1, q0, q1 = tiles.region[row]
         region = f"{k0}:{k1} {p0}:{p1} {q0}:{q1}"
         lines.append(
@@ -120,8 +120,8 @@ def schedule_text(schedule: Schedule, rows: int) -> str:
             f"{tiles.occupy_cycles[row]:6d}  {region:28s} {address.get(row, ''):21s} {' '.join(waits.get(row, []))}"
             f"  # {schedule.stages[tiles.stage[row]].name}"
         )
-    if len(tiles) > rows:
-        lines.append(f"… {len(tiles) - rows} more rows (--rows)")
+    if tiles.rows > rows:
+        lines.append(f"… {tiles.rows - rows} more rows (--rows)")
     return "\n".join(lines)
 
 

@@ -75,5 +75,7 @@ class TileGraph(NamedTuple):
     """0: within a trip; 1: on the row of the trip before."""
     allocations: Allocations
 
-    def __len__(self) -> int:
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
         return len(self.stage)

@@ -205,7 +205,7 @@ def _launch_row(t: TimedLaunch) -> LaunchRow:
         cycles=t.cycles,
         host_cycles=t.host_cycles,
         period_cycles=t.timing.period_cycles,
-        tiles=len(t.schedule.tiles),
+        tiles=t.schedule.tiles.rows,
     )
 
 

@@ -127,7 +127,7 @@ class _Body:
 
 
 def _body(tiles: TileGraph) -> _Body:
-    first = np.searchsorted(tiles.edge_to, np.arange(len(tiles) + 1))
+    first = np.searchsorted(tiles.edge_to, np.arange(tiles.rows + 1))
     return _Body(tiles, first.astype(np.int64), edge_causes(tiles).astype(np.int64))
 
 

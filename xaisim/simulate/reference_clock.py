@@ -17,7 +17,7 @@ from xaisim.simulate.clock import UNITS, Trace, edge_causes
 def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
     """Return the trace of every trip."""
     env = simpy.Environment()
-    rows = len(tiles)
+    rows = tiles.rows
     ready = [[env.event() for _ in range(rows)] for _ in range(trips)]
     traces = [_blank_trace(rows) for _ in ready]
     causes = edge_causes(tiles)
