@@ -206,8 +206,8 @@ def _cycles(report: Report) -> str:
     if report.cycles.explanation:
         parts += f", explaining the other {report.cycles.explanation:,}"
     text = (
-        f"{parts}. The {bound} alone takes {roofline.lower_bound_cycles:,} cycles, so no schedule "
-        f"is faster; this run reaches {share:.1f} % of that speed."
+        f"{parts}. The {bound} alone takes {roofline.lower_bound_cycles:,} cycles, so this schedule "
+        f"cannot be faster; this run reaches {share:.1f} % of that speed."
     )
     caption = f"Busy and idle cycles of every unit. Each bar adds up to {total:,} cycles; idle has one cause at a time."
     rows = [
