@@ -411,8 +411,8 @@ def test_maps_of_the_page_are_those_of_the_picture(path_report: Report) -> None:
 
 
 def test_figures_are_plain_json(path_report: Report, profile_report: Report) -> None:
-    for figures in (page_figures(path_report, heatmap.heatmap_info(path_report)), page_figures(profile_report, None)):
-        assert json.loads(json.dumps(figures, allow_nan=False)).keys() == figures.keys()
+    for drawn in (page_figures(path_report, heatmap.heatmap_info(path_report)), page_figures(profile_report, None)):
+        assert json.loads(json.dumps(drawn, allow_nan=False)).keys() == drawn.keys()
 
 
 def test_the_verdict_follows_the_figures(path_report: Report, forward_report: Report, profile_report: Report) -> None:
