@@ -48,7 +48,6 @@ def tile_graph(rows: list[Row], links: list[Link]) -> TileGraph:
         occupy_cycles=occupy,
         latency_cycles=latency,
         macs=np.zeros(n, np.int64),
-        vector_ops=np.zeros(n, np.int64),
         read_bytes=np.zeros((n, 2)),
         write_bytes=np.zeros((n, 2)),
         region=np.zeros((n, 6), np.int64),

@@ -88,8 +88,6 @@ def test_vector_operations_are_counted_once_per_element_and_operator() -> None:
     arch = load_architecture("pynq_z2")
     timing = timed(arch, "cifar_cnn", "forward")
     ops = sum(item.count for item in timing.energy if item.component == "vector")
-    tiles = timing.launches[0].schedule.tiles
-    assert ops == tiles.vector_ops.sum()
     graph = timing.launches[0].launch.graph
     windows = {
         node.name: node.type.size * math.prod(node.attrs["kernel"]) for node in graph.nodes if node.op == "maxpool"

@@ -62,7 +62,6 @@ class TileGraph(NamedTuple):
     latency_cycles: Array
     """Cycles after the unit is free again until the result is there."""
     macs: Array
-    vector_ops: Array
     read_bytes: Array
     """(rows, memories): bytes read from each memory of the architecture."""
     write_bytes: Array

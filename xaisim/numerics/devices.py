@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from xaisim.attribution.device import Kernel, Launch, Tensor
-from xaisim.ir.graph import Array, Graph, Observer, evaluate
+from xaisim.ir.graph import Array, Graph, Observer, evaluate, verify
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
 from xaisim.numerics.quantise import quantise
@@ -110,7 +110,9 @@ class FixedDevice(FloatDevice):
             for name, feed in feeds.items()
             if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
         }
-        return quantise(graph, self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
+        fixed = quantise(graph, self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
+        verify(fixed)
+        return fixed
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:
         """Quantise host data to the input's format; a tensor of this device is handed over as it is."""

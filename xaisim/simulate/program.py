@@ -16,7 +16,7 @@ from xaisim.attribution.device import Launch
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
-from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel
+from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel, verify
 from xaisim.mapping.tiles import Unit
 from xaisim.mapping.tiling import window_work
 from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, LoopTiming, run_loop
@@ -91,6 +91,7 @@ def time_program(
         if progress:
             progress(launch.kernel)
         schedule = map_kernel(launch.graph, arch, sync=launch.sync)
+        verify(schedule, arch)
         timing = run_loop(schedule.tiles, launch.trips)
         reads_back = launch.sync and not decides_inside(launch.graph)
         host = arch.control.launch_cycles + (arch.control.sync_cycles if reads_back else 0)
