@@ -216,11 +216,13 @@ class _Progress:
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> _Progress:
-        self._bar.start()
+        if not self._bar.disable:  # a bar that is not shown must not leave an empty line either
+            self._bar.start()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._bar.stop()
+        if not self._bar.disable:
+            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:
