@@ -71,7 +71,9 @@ def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),
         click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
         click.option(
-            "--numerics", metavar="NAME|FORMAT|FILE", help="fixed16, fixed8, q16.8, a .yaml file.  [default: fixed16]"
+            "--numerics",
+            metavar="NAME|FORMAT|FILE",
+            help="fixed16, fixed8, q16.8, a .yaml file; changed: fixed8:gradients=16,rounding=trn  [default: fixed16]",
         ),
         click.option("--seed", metavar="N", type=int, help="Seed of random weights.  [default: 0]"),
     ]

@@ -38,7 +38,7 @@ from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
-from xaisim.numerics.formats import Formats, Numerics, load_numerics
+from xaisim.numerics.formats import Formats, Numerics, load_numerics, parse_override
 from xaisim.version import __version__
 
 BASELINES = ("black", "white", "mean")
@@ -237,6 +237,7 @@ def _check_overrides(p: Prepared) -> None:
                 f"numerics.overrides: no tensor {name!r} is given a format in {p.experiment.method} on {p.model.name}"
                 f"{near} choices: {', '.join(sorted(formats.asked))}"
             )
+    _check_modes(p.numerics, {node.name for launch in dry.program for node in launch.graph.nodes})
     for graph in (launch.graph for launch in dry.program):
         types = graph.types()
         for arg in {arg for node in graph.nodes if node.op in ("conv", "linear") for arg in node.args[:2]}:
@@ -244,6 +245,18 @@ def _check_overrides(p: Prepared) -> None:
                 raise UserError(
                     f"{p.arch.name} has {p.arch.array.multiplier_bits}-bit multipliers; too wide: {arg} in {types[arg]}"
                 )
+
+
+def _check_modes(numerics: Numerics, computed: set[str]) -> None:
+    """Refuse rounding and overflow modes of what the host converts (inputs, weights): always nearest, saturating."""
+    for name, text in numerics.overrides.items():
+        own = parse_override(text)
+        mode = own.rounding or own.overflow
+        if mode is not None and name not in computed:
+            raise UserError(
+                f"numerics.overrides: {name} is converted by the host, to nearest and saturating; "
+                f"{mode} can only be for a tensor that the machine computes"
+            )
 
 
 def _check_options(experiment: Experiment) -> None:

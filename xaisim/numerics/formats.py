@@ -5,16 +5,17 @@ ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ran
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from xaisim.config import Config, UserError, did_you_mean, load_yaml
+from xaisim.config import Config, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
 
@@ -35,18 +36,42 @@ def _tensor_format(text: str) -> FixedPoint:
     return format
 
 
-def _checked_format(text: str) -> str:
-    _tensor_format(text)
-    return text.lower()
-
-
 def _signed_format(text: str) -> str:
     if not _tensor_format(text).signed:
         raise ValueError(f"weights and gradients have a sign; write q{text[1:]}")
     return text.lower()
 
 
-FormatText = Annotated[str, AfterValidator(_checked_format)]
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What a user fixes about one tensor; None leaves it as it would be."""
+
+    format: FixedPoint | None = None
+    rounding: Rounding | None = None
+    overflow: Overflow | None = None
+
+
+def parse_override(text: str) -> Override:
+    """Read ``q16.8``, ``trn``, ``q16.8/trn`` or ``q16.8/trn/wrap``; raise ``ValueError`` with the rule it breaks."""
+    found: dict[str, Any] = {}
+    for part in text.lower().split("/"):
+        kind = "rounding" if part in list(Rounding) else "overflow" if part in list(Overflow) else "format"
+        if kind in found or (kind == "format" and not re.match(r"[qu]-?\d", part)):
+            modes = ", ".join([*Rounding, *Overflow])
+            raise ValueError(
+                f"write a format, a rounding and an overflow mode, each once: q16.8/trn/wrap; modes: {modes}"
+            )
+        read = {"rounding": Rounding, "overflow": Overflow, "format": _tensor_format}[kind]
+        found[kind] = read(part)
+    return Override(**found)
+
+
+def _checked_override(text: str) -> str:
+    parse_override(text)
+    return text.lower()
+
+
+OverrideText = Annotated[str, AfterValidator(_checked_override)]
 SignedFormatText = Annotated[str, AfterValidator(_signed_format)]
 Width = Annotated[int, Field(ge=2, le=32)]
 
@@ -70,8 +95,8 @@ class Numerics(Config):
     """Integer bits beyond what calibration saw."""
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
-    overrides: dict[str, FormatText] = Field(default_factory=dict)
-    """Formats of single tensors by name, as ``xaisim show graph`` prints them."""
+    overrides: dict[str, OverrideText] = Field(default_factory=dict)
+    """Formats and modes of single tensors by name, as ``xaisim show graph`` prints them: ``q16.8``, ``q16.8/trn``."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,8 +117,50 @@ NAMED_NUMERICS = {
 }
 
 
-def load_numerics(name: str) -> Numerics:
-    """Return ``fixed16``, ``fixed8``, a uniform format written like ``q16.8``, or a YAML file."""
+def load_numerics(text: str) -> Numerics:
+    """Return ``fixed16``, ``fixed8``, a uniform format written like ``q16.8``, or a YAML file.
+
+    Single keys can be changed behind a colon: ``fixed16:rounding=trn,overrides.layer1.0.relu=q8.4``.
+    """
+    name, changes = _parted(text)
+    numerics = _named(name)
+    if not changes:
+        return numerics
+    data = numerics.model_dump(mode="json")
+    for key, value in changes.items():
+        field, _, entry = key.partition(".")
+        if entry and isinstance(data.get(field), dict):
+            data[field][entry] = value
+        else:
+            data[key] = value
+    changed = load_data(Numerics, data, f"numerics {text!r}")
+    fixed = [key for key in changes if key in _WIDTHS and changed.uniform is not None]
+    if fixed:
+        raise UserError(f"numerics {text!r}: {fixed[0]} is given by the uniform format {changed.uniform}")
+    return changed
+
+
+def _parted(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``fixed16:rounding=trn,weights=8`` into the name and its changes."""
+    match = re.fullmatch(r"(.*?):([^:=]+=.*)", text)
+    if match is None:
+        return text, {}
+    changes: dict[str, Any] = {}
+    for item in match[2].split(","):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not key or not equals or not value:
+            raise UserError(f"numerics {text!r}: a change is written key=value, got {item!r}")
+        if key in changes:
+            raise UserError(f"numerics {text!r}: {key} is given twice")
+        try:
+            changes[key] = json.loads(value)
+        except ValueError:
+            changes[key] = value
+    return match[1], changes
+
+
+def _named(name: str) -> Numerics:
+    """Return numerics by name, format or file."""
     if name in NAMED_NUMERICS:
         return NAMED_NUMERICS[name]
     if name.endswith((".yaml", ".yml")):
@@ -138,8 +205,9 @@ class Formats:
         """Return the format of an input or node; what a ReLU made positive spends no bit on a sign."""
         n = self.numerics
         self.asked.add(name)
-        if name in n.overrides:
-            return self._finished(parse_fixed_point(n.overrides[name]))
+        own = self._own(name)
+        if own.format is not None:
+            return self._finished(own.format, own)
         if name in _TABLES:
             width = n.path
         elif name in _ATTRIBUTIONS:
@@ -147,12 +215,12 @@ class Formats:
         else:
             width = n.gradients if backward else n.activations
         if n.uniform is not None:
-            return self._finished(parse_fixed_point(n.uniform))
+            return self._finished(parse_fixed_point(n.uniform), own)
         if self.ranges is None:
-            return self._finished(FixedPoint(width, width // 2, signed))
+            return self._finished(FixedPoint(width, width // 2, signed), own)
         if name not in self.ranges:
             raise KeyError(f"calibration never saw {name!r}")
-        return self._finished(fitting(self.ranges[name], width, n.headroom_bits, signed=signed))
+        return self._finished(fitting(self.ranges[name], width, n.headroom_bits, signed=signed), own)
 
     def of_constant(self, name: str, value: Array | None, shape: tuple[int, ...], room: int = 64) -> FixedPoint:
         """Return the format of a constant: the finest that holds its largest element.
@@ -162,17 +230,23 @@ class Formats:
         """
         n = self.numerics
         self.asked.add(name)
-        if name in n.overrides:
-            return self._finished(parse_fixed_point(n.overrides[name]))
+        own = self._own(name)
+        if own.format is not None:
+            return self._finished(own.format, own)
         if n.uniform is not None and shape != ():
-            return self._finished(parse_fixed_point(n.uniform))
+            return self._finished(parse_fixed_point(n.uniform), own)
         width = max(2, min(n.weights, room))
         if value is None:
-            return self._finished(FixedPoint(width, width // 2))
-        return self._finished(fitting(float(np.abs(value).max(initial=0)), width))
+            return self._finished(FixedPoint(width, width // 2), own)
+        return self._finished(fitting(float(np.abs(value).max(initial=0)), width), own)
 
-    def _finished(self, format: FixedPoint) -> FixedPoint:
-        return FixedPoint(format.bits, format.frac, format.signed, self.numerics.rounding, self.numerics.overflow)
+    def _own(self, name: str) -> Override:
+        text = self.numerics.overrides.get(name)
+        return Override() if text is None else parse_override(text)
+
+    def _finished(self, format: FixedPoint, own: Override) -> FixedPoint:
+        n = self.numerics
+        return replace(format, rounding=own.rounding or n.rounding, overflow=own.overflow or n.overflow)
 
 
 _MOST_FRAC = 60
