@@ -7,7 +7,7 @@ device.program                                       what was launched: this is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -58,27 +58,42 @@ class FloatDevice:
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
         """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
         batch = self.batch_size or batch_size_for(graph)
-        sums = {node.name: node.attrs["trips"] for node in graph.nodes if node.op == "accumulate"}
-        if any(trips > most for most in sums.values()):
-            raise ValueError(f"{name}: {trips} trips are more than the {min(sums.values())} that its sum can take")
-        parts: dict[str, list[Array]] = {output: [] for output in graph.outputs}
-        count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
-        for first in range(0, count, batch):
-            window = {k: a if len(a) == 1 else a[first : first + batch] for k, a in arrays.items()}
-            for output, value in evaluate(graph, window, observe=self.observe).items():
-                parts[output].append(value)
+        most = min((node.attrs["trips"] for node in graph.nodes if node.op == "accumulate"), default=trips)
+        if trips > most:
+            raise ValueError(f"{name}: {trips} trips are more than the {most} that its sum can take")
+        parts = []
+        for window, done, count in windows(arrays, trips, batch):
+            parts.append(evaluate(graph, window, observe=self.observe))
             if self.progress:
-                self.progress(name, min(count, first + batch), count)
-        moving = _depending(graph, {name for name, a in arrays.items() if len(a) > 1})
-        types = graph.types()
-        outputs = {}
-        for output, values in parts.items():
-            whole = sum(values[1:], values[0]) if output in sums else values[0]
-            outputs[output] = Tensor(np.concatenate(values) if output in moving - sums.keys() else whole, types[output])
-        return outputs
+                self.progress(name, done, count)
+        return joined(graph, parts, arrays)
 
 
-def _depending(graph: Graph, sources: set[str]) -> set[str]:
+def windows(arrays: Mapping[str, Array], trips: int, batch: int) -> Iterator[tuple[dict[str, Array], int, int]]:
+    """Yield the inputs of ``batch`` trips at a time, with how many are done after them, of how many.
+
+    What has a batch axis of length 1 is the same for every trip and comes with every window.
+    """
+    count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
+    for first in range(0, count, batch):
+        window = {k: a if len(a) == 1 else a[first : first + batch] for k, a in arrays.items()}
+        yield window, min(count, first + batch), count
+
+
+def joined(graph: Graph, parts: Sequence[Mapping[str, Array]], arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    """Join the outputs of all windows: accumulated ones add up, what depends on moving inputs is concatenated."""
+    sums = {node.name for node in graph.nodes if node.op == "accumulate"}
+    moving = depending(graph, {name for name, a in arrays.items() if len(a) > 1})
+    types = graph.types()
+    outputs = {}
+    for output in graph.outputs:
+        values = [part[output] for part in parts]
+        whole = sum(values[1:], values[0]) if output in sums else values[0]
+        outputs[output] = Tensor(np.concatenate(values) if output in moving - sums else whole, types[output])
+    return outputs
+
+
+def depending(graph: Graph, sources: set[str]) -> set[str]:
     """Return the tensors that depend on any of ``sources``; all others are the same for every sample."""
     found = set(sources)
     for node in graph.nodes:
