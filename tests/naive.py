@@ -36,7 +36,7 @@ def run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if node.op == "accumulate":
             samples[node.name] = [sum(samples[node.args[0]])] * count
             continue
-        samples[node.name] = [_OPS[node.op](node, *(samples[a][n] for a in node.args)) for n in range(count)]
+        samples[node.name] = [OPS[node.op](node, *(samples[a][n] for a in node.args)) for n in range(count)]
     return {name: np.stack(values) for name, values in samples.items()}
 
 
@@ -110,14 +110,20 @@ def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
     for k in range(K):
         for p in range(out.shape[1]):
             for q in range(out.shape[2]):
-                total = 0 if b is None else b[k]
+                total = 0
                 for c in range(C):
                     for r in range(R):
                         for s in range(S):
                             h, v = p * node.attrs["stride"][0] + r, q * node.attrs["stride"][1] + s
                             total += w[k, c, r, s] * padded[c, h, v]
-                out[k, p, q] = total
+                out[k, p, q] = with_scale_and_bias(node, total, k, b)
     return out
+
+
+def with_scale_and_bias(node: Node, total: int, k: int, b: Array | None) -> int:
+    """Bring a channel's sum to the scale that all channels share, then add its bias."""
+    total = total * 2 ** node.attrs["lift"][k] if "lift" in node.attrs else total
+    return total if b is None else total + b[k]
 
 
 def linear(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
@@ -125,7 +131,7 @@ def linear(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
         w = w.T
     out = np.zeros(len(w), object)
     for k in range(len(w)):
-        out[k] = sum((w[k, c] * x[c] for c in range(len(x))), 0 if b is None else b[k])
+        out[k] = with_scale_and_bias(node, sum(w[k, c] * x[c] for c in range(len(x))), k, b)
     return out
 
 
@@ -212,7 +218,7 @@ def aligned(node: Node, value: int, operand: int) -> int:
     return value * 2 ** node.attrs["shifts"][operand] if "shifts" in node.attrs else value
 
 
-_OPS = {
+OPS = {
     "conv": conv,
     "linear": linear,
     "maxpool": maxpool,

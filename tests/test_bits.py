@@ -27,12 +27,14 @@ RELU_RULES = {"plain": RULES, "deconvnet": DECONVNET, "guided": GUIDED}
 
 @st.composite
 def numerics(draw: Any) -> Numerics:
-    """Draw widths of 4 to 16 bits, any rounding and overflow, calibrated or uniform."""
-    widths = {key: draw(st.integers(4, 16)) for key in ("weights", "activations", "gradients", "attributions", "path")}
+    """Draw widths of 2 to 32 bits, any rounding and overflow, calibrated by tensor or channel, or uniform."""
+    width = draw(st.sampled_from([st.integers(2, 12), st.integers(4, 16), st.sampled_from([5, 11, 16, 23, 31, 32])]))
+    widths = {key: draw(width) for key in ("weights", "activations", "gradients", "attributions", "path")}
     uniform = draw(st.one_of(st.none(), st.builds("q{}.{}".format, st.integers(4, 16), st.integers(-2, 12))))
     return Numerics(
         **widths,
         uniform=uniform,
+        per_channel=uniform is None and draw(st.booleans()),
         headroom_bits=draw(st.integers(0, 2)),
         rounding=draw(st.sampled_from(Rounding)),
         overflow=draw(st.sampled_from(Overflow)),
@@ -67,7 +69,11 @@ def assert_bits_equal(graph: Graph, feeds: dict[str, np.ndarray], made: dict[str
         if isinstance(node.type.format, FixedPoint):
             assert node.type.format.low <= made[node.name].min()
             assert made[node.name].max() <= node.type.format.high
-        if "bound" in node.attrs:
+        if "lift" in node.attrs:
+            before = replace(node, attrs={key: value for key, value in node.attrs.items() if key != "lift"})
+            sums = naive.OPS[node.op](before, *(expected[arg][0] for arg in node.args[:2]))
+            assert max(abs(v) for v in sums.reshape(-1)) <= node.attrs["bound"]
+        elif "bound" in node.attrs:
             assert max(abs(v) for v in slow.reshape(-1)) <= node.attrs["bound"]
 
 

@@ -53,6 +53,7 @@ NUMERICS: dict[str, Any] = {
     "gradients": 10,
     "attributions": 10,
     "path": 6,
+    "per_channel": True,
     "uniform": "q16.8",
     "calibration": "percentile",
     "headroom_bits": 3,

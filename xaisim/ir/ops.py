@@ -41,6 +41,8 @@ class Node:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) > 4:  # one number per channel
+        return f"{min(value)}..{max(value)}"
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -76,6 +78,7 @@ def _conv_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
         raise ValueError(f"conv with an input dilation needs stride 1x1, got {_short(attrs['stride'])}")
     if x[0] != channels:
         raise ValueError(f"conv weights take {channels} channels, the input has {x[0]}")
+    _check_lift(filters, attrs)
     return (filters, *_window_shape(x, (w[2], w[3]), attrs))
 
 
@@ -84,7 +87,14 @@ def _linear_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
     outputs, inputs = (w[1], w[0]) if attrs.get("transposed") else w
     if x != (inputs,):
         raise ValueError(f"linear weights take {inputs} features, the input has shape {x}")
+    _check_lift(outputs, attrs)
     return (outputs,)
+
+
+def _check_lift(outputs: int, attrs: Attrs) -> None:
+    lift = attrs.get("lift")
+    if lift is not None and (len(lift) != outputs or min(lift) < 0 or max(lift) > 62):
+        raise ValueError(f"lift has a shift of 0 to 62 for each of {outputs} channels, got {lift}")
 
 
 def _pool_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
@@ -126,7 +136,10 @@ def _first_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Fo
 
 
 def _product_format(formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> Format:
-    """The exact sum of products: fractions add; ``bits`` is what the bound of this node was proven to need."""
+    """The exact sum of products: fractions add; ``bits`` is what the bound of this node was proven to need.
+
+    Where weights have a scale per output channel, theirs is the finest channel's, and ``lift`` brings every sum there.
+    """
     a, b = formats[0], formats[1]
     if not isinstance(a, FixedPoint) or not isinstance(b, FixedPoint):
         return None
@@ -166,7 +179,7 @@ def _requant_format(_formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> 
 
 
 def _bound(node: Node) -> int | None:
-    """The largest |integer| that this exact sum can reach, or None for real numbers."""
+    """The largest |integer| that this exact sum can reach (before its lift), or None for real numbers."""
     return None if node.type.format is None else int(node.attrs["bound"])
 
 
@@ -186,12 +199,19 @@ def _conv(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
         y = kernels.correlate(x, filters, node.attrs["stride"], corner, size, _bound(node))
     else:
         y = kernels.correlate_dilated(x, filters, dilation, corner, size, _bound(node))
+    y = _lifted(node, y)
     return y if b is None else y + b[0][:, None, None]
+
+
+def _lifted(node: Node, y: Array) -> Array:
+    """Shift every channel of a sum (N, K, …) left, where the weights' channels have scales of their own."""
+    lift = node.attrs.get("lift")
+    return y if lift is None else y << np.array(lift).reshape(-1, *(1,) * (y.ndim - 2))
 
 
 def _linear(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
     matrix = w[0].T if node.attrs.get("transposed") else w[0]
-    y = kernels.matmul(matrix, x[:, :, None], _bound(node))[:, :, 0]
+    y = _lifted(node, kernels.matmul(matrix, x[:, :, None], _bound(node))[:, :, 0])
     return y if b is None else y + b[0]
 
 

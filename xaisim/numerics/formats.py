@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from xaisim.config import Config, UserError, did_you_mean, load_data, load_yaml
+from xaisim.config import Config, RuleError, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
 
-_MOST_FRAC = 64  # a product of two such tensors still has a fraction that a sum can carry
+_MOST_FRAC = 60
+"""Finer steps than 2^-60 would let the fraction of a product of products run out of range."""
 _WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
 
 
@@ -86,6 +87,8 @@ class Numerics(Config):
     """What is made once per run; eight more bits keep small relevances from rounding away."""
     path: Width = 16
     """Path positions α and weights."""
+    per_channel: bool = False
+    """Every output channel of a weight has fraction bits of its own; otherwise each tensor has one format."""
     uniform: SignedFormatText | None = None
     """One format for every tensor instead of calibrated ones; it sets every width above."""
     calibration: Literal["max", "percentile"] = "max"
@@ -109,6 +112,12 @@ class Numerics(Config):
         except ValueError:
             return data  # told at the key itself
         return {**data, **dict.fromkeys(_WIDTHS, bits)}
+
+    @model_validator(mode="after")
+    def _one_granularity(self) -> Numerics:
+        if self.per_channel and self.uniform is not None:
+            raise RuleError([(("per_channel",), f"needs calibrated formats; uniform {self.uniform} gives all one")])
+        return self
 
 
 NAMED_NUMERICS = {
@@ -240,6 +249,23 @@ class Formats:
             return self._finished(FixedPoint(width, width // 2), own)
         return self._finished(fitting(float(np.abs(value).max(initial=0)), width), own)
 
+    def of_channels(self, name: str, rows: Array | None, count: int) -> tuple[FixedPoint, Array]:
+        """Return the format of weights by output channel (count, n), and each channel's own fraction bits (count,).
+
+        An override gives all channels one. A channel of zeros takes the finest fraction of the others.
+        """
+        n = self.numerics
+        self.asked.add(name)
+        own = self._own(name)
+        if own.format is not None or rows is None:
+            format = own.format or FixedPoint(n.weights, n.weights // 2)
+            return self._finished(format, own), np.full(count, format.frac)
+        largest = np.abs(rows).max(axis=1, initial=0)
+        fractions = np.array([fitting(float(one), n.weights).frac for one in largest])
+        if largest.any():
+            fractions[largest == 0] = fractions[largest > 0].max()
+        return self._finished(FixedPoint(n.weights, int(fractions.max())), own), fractions
+
     def _own(self, name: str) -> Override:
         text = self.numerics.overrides.get(name)
         return Override() if text is None else parse_override(text)
@@ -247,10 +273,6 @@ class Formats:
     def _finished(self, format: FixedPoint, own: Override) -> FixedPoint:
         n = self.numerics
         return replace(format, rounding=own.rounding or n.rounding, overflow=own.overflow or n.overflow)
-
-
-_MOST_FRAC = 60
-"""Finer steps than 2^-60 would let the fraction of a product of products run out of range."""
 
 
 def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool = True) -> FixedPoint:
@@ -266,7 +288,11 @@ def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool =
     return FixedPoint(bits, max(-_MOST_FRAC, min(_MOST_FRAC, frac - headroom_bits)), signed)
 
 
-def to_integers(values: Array, format: FixedPoint) -> Array:
-    """Convert host data to the device's integers: nearest (ties up), saturating. Returns int64."""
-    scaled = np.floor(np.ldexp(np.asarray(values, np.float64), format.frac) + 0.5)
+def to_integers(values: Array, format: FixedPoint, fractions: Array | None = None) -> Array:
+    """Convert host data to the device's integers: nearest (ties up), saturating. Returns int64.
+
+    ``fractions`` (broadcast to ``values``) stand in for the format's where they differ by channel.
+    """
+    frac = format.frac if fractions is None else fractions
+    scaled = np.floor(np.ldexp(np.asarray(values, np.float64), frac) + 0.5)
     return np.clip(scaled, format.low, format.high).astype(np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from xaisim.config import UserError
 from xaisim.ir.graph import Constant, Graph, GraphBuilder
 from xaisim.ir.ops import Attrs, Node
 from xaisim.ir.types import FixedPoint, TensorType
+from xaisim.numerics.channels import scale_channels
 from xaisim.numerics.formats import Formats, to_integers
 
 _WIDEST = 64  # bits of an exact sum on the vector unit: int64
@@ -51,10 +53,13 @@ class _Quantiser(GraphBuilder):
         self.by_name = {node.name: node for node in graph.nodes}
         self.order = {name: i for i, name in enumerate(graph.types())}
         self.positive = _never_negative(graph)
+        self.lifts: dict[str, tuple[int, ...]] = {}
 
     def lower(self, node: Node) -> None:
         """Append the fixed-point form of one node."""
         self.layer, self.backward = node.layer, node.backward
+        if self.formats.numerics.per_channel and node.op in _ARRAY_OPS and node.args[1] in self.graph.constants:
+            node = self.scaled_by_channel(node)
         for arg in node.args:
             self.need(arg, node)
         if node.op in _BOUNDS:
@@ -71,6 +76,32 @@ class _Quantiser(GraphBuilder):
         else:
             self.copy(node)
 
+    def scaled_by_channel(self, node: Node) -> Node:
+        """Return the node with weights scaled per output channel, quantising them when they are first read.
+
+        Turned weights have other output channels, hence other scales: they are a second tensor. Weights that are
+        computed have one format like any other tensor.
+        """
+        x, w, *biases = node.args
+        self.need(x, node)
+        transposed = bool(node.attrs.get("transposed"))
+        name = f"{w}.transposed" if transposed else w
+        if name not in self.lifts:
+            constant = self.graph.constants[w]
+            bias = self.graph.constants[biases[0]].value if biases else None
+            scaled = scale_channels(
+                name,
+                constant,
+                int(transposed),
+                self.formats,
+                peak=self.peak(x),
+                bias=None if bias is None else np.ldexp(bias, self.fixed(x).frac),
+                bias_bits=self.accumulator_bits,
+            )
+            self.constant(name, scaled.value, TensorType(constant.type.shape, scaled.format), chosen=constant.chosen)
+            self.lifts[name] = scaled.lift
+        return replace(node, args=(x, name, *biases), attrs={**node.attrs, "lift": self.lifts[name]})
+
     def exact(self, node: Node) -> None:
         """Append the exact sum, and the requant behind it unless the next sum takes the exact value."""
         attrs = dict(node.attrs)
@@ -82,7 +113,11 @@ class _Quantiser(GraphBuilder):
             self.prove(node, bound.bit_length(), "accumulator", self.accumulator_bits)
         else:
             self.prove(node, bound.bit_length(), "vector unit", _WIDEST)
-        attrs |= {"bound": bound, "bits": max(2, bound.bit_length() + 1)}
+        whole = bound
+        if "lift" in attrs:
+            whole = self.lifted(node, attrs)
+            self.prove(node, whole.bit_length(), "vector unit", _WIDEST)
+        attrs |= {"bound": bound, "bits": max(2, whole.bit_length() + 1)}
         if self.flows_on(node):
             self.copy(node, attrs=attrs)
             return
@@ -122,6 +157,16 @@ class _Quantiser(GraphBuilder):
                 f"{magnitude_bits + 1} bits (narrower formats{wider} would do)"
             )
 
+    def prove_bias(self, name: str, value: np.ndarray, format: FixedPoint) -> None:
+        """Refuse a bias that its format would saturate; one that starts an accumulator is part of that one's bound."""
+        largest = math.ldexp(float(np.abs(value).max(initial=0)), format.frac)
+        bits = math.ceil(largest + 1).bit_length() + 1
+        if bits > format.bits:
+            raise UserError(
+                f"{name}: at {format.frac} fraction bits the largest bias takes {bits} bits, more than the "
+                f"{format.bits} of accumulator_bits (narrower formats or a wider accumulator_bits would do)"
+            )
+
     def stored_as(self, node: Node) -> Node:
         """Return the node whose range decides the format: what a ReLU or gate lets through, where that is all.
 
@@ -155,6 +200,8 @@ class _Quantiser(GraphBuilder):
         if user.op in _ARRAY_OPS and name in user.args[2:]:
             frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
             format = FixedPoint(self.accumulator_bits, frac)
+            if "lift" in user.attrs and constant.value is not None:
+                self.prove_bias(name, constant.value, format)
         else:
             others = [self.fixed(arg).bits for arg in user.args if arg in self.types and self.is_number(arg)]
             room = _WIDEST - max(others) if constant.type.shape == () and others else _WIDEST
@@ -184,20 +231,37 @@ class _Quantiser(GraphBuilder):
             return int(np.abs(constant.value).max(initial=0))
         return max(-self.fixed(name).low, self.fixed(name).high)
 
-    def products(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002 - one signature for all bounds
-        """Σ|w|·max|x| + |b| of the worst output, or the formats' worst case for weights that are not known."""
+    def norms(self, node: Node) -> list[int] | None:
+        """Return Σ|w| of every output channel, or None for weights that are not known."""
+        constant: Constant | None = self.constants.get(node.args[1])
+        if constant is None or constant.value is None:
+            return None
+        outputs = 1 if node.attrs.get("transposed") else 0
+        axes = tuple(i for i in range(constant.value.ndim) if i != outputs)
+        return list(map(int, np.abs(constant.value).sum(axis=axes)))
+
+    def lifted(self, node: Node, attrs: Attrs) -> int:
+        """The worst channel's Σ|w|·max|x| after its lift, + |b|; without values, as far as the vector unit goes."""
+        norms, biases = self.norms(node), sum(self.peak(b) for b in node.args[2:])
+        if norms is None:
+            return min(self.products(node, attrs) + biases, (1 << (_WIDEST - 1)) - 1)
+        peak = self.peak(node.args[0])
+        return max(norm * peak << shift for norm, shift in zip(norms, attrs["lift"], strict=True)) + biases
+
+    def products(self, node: Node, attrs: Attrs) -> int:
+        """Σ|w|·max|x| + |b| of the worst output, or the formats' worst case for weights that are not known.
+
+        A bias joins behind the lift, where there is one: the array's sum is then without it.
+        """
         x, w = node.args[0], node.args[1]
-        constant: Constant | None = self.constants.get(w)
         shape = self.types[w].shape
-        if constant is not None and constant.value is not None:
-            outputs = 1 if node.attrs.get("transposed") else 0
-            axes = tuple(i for i in range(len(shape)) if i != outputs)
-            norm = int(np.abs(constant.value).sum(axis=axes).max())
-            return norm * self.peak(x) + sum(self.peak(b) for b in node.args[2:])
+        norms = self.norms(node)
+        if norms is not None:
+            return max(norms) * self.peak(x) + (0 if "lift" in attrs else sum(self.peak(b) for b in node.args[2:]))
         outputs = shape[1] if node.attrs.get("transposed") else shape[0]
         worst = math.prod(shape) // outputs * self.peak(w) * self.peak(x)
         # Without values (a dry run) nothing can be proven or refused.
-        return worst if constant is None else min(worst, (1 << (self.accumulator_bits - 1)) - 1)
+        return worst if w not in self.constants else min(worst, (1 << (self.accumulator_bits - 1)) - 1)
 
     def product(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002
         """|a|·|b|."""
