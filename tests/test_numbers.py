@@ -23,11 +23,11 @@ def requantised(value: int, from_frac: int, to: FixedPoint) -> int:
 
 @st.composite
 def values_near_boundaries(draw: Any) -> int:
-    """Integers of up to 62 bits, often next to a power of two or a half of one."""
+    """Any int64, often next to a power of two or a half of one."""
     if draw(st.booleans()):
-        return draw(st.integers(-(2**62) + 1, 2**62 - 1))
-    power = draw(st.integers(0, 61))
-    return draw(st.sampled_from([-1, 1])) * (2**power + draw(st.integers(-2, 2)))
+        return draw(st.integers(-(2**63), 2**63 - 1))
+    near = draw(st.sampled_from([-1, 1])) * (2 ** draw(st.integers(0, 63)) + draw(st.integers(-2, 2)))
+    return max(-(2**63), min(2**63 - 1, near))
 
 
 @pytest.mark.parametrize("overflow", OVERFLOWS)
@@ -60,8 +60,8 @@ def test_requant_of_all_small_integers_equals_exact_rational_arithmetic(rounding
 
 @pytest.mark.parametrize("overflow", OVERFLOWS)
 @pytest.mark.parametrize("rounding", ROUNDINGS)
-def test_requant_of_small_integers_by_every_shift(rounding: Rounding, overflow: Overflow) -> None:
-    values = np.array([-5, -2, -1, 0, 1, 2, 5])
+def test_requant_of_small_and_extreme_integers_by_every_shift(rounding: Rounding, overflow: Overflow) -> None:
+    values = np.array([-(2**63), -(2**62), -5, -2, -1, 0, 1, 2, 5, 2**62, 2**63 - 1])
     for shift in range(-130, 131):
         for bits, signed in ((3, True), (3, False), (32, True)):
             to = FixedPoint(bits, 0, signed, rounding, overflow)

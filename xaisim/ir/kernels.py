@@ -174,9 +174,12 @@ def window_sum(x, out, R, S, stride_y, stride_x, top, left, dilation_y, dilation
 
 @njit(cache=True, nogil=True)
 def _round_shift(v, shift, rounding):  # type: ignore[no-untyped-def] # numba
-    if shift > 62:  # |v| < 2^62 lies strictly between −1/2 and 1/2 of the new step: so does ±1/4
+    if shift > 64:  # every v lies strictly between −1/2 and 1/2 of the new step: so does ±1/4
         v = (v > 0) - (v < 0)
         shift = 2
+    elif shift == 64:  # one bit less; that it was set still decides between a tie and what only looks like one
+        v = (v >> 1) | (v & 1)
+        shift = 63
     q = v >> shift
     rest = v - (q << shift)
     half = np.int64(1) << (shift - 1)
