@@ -21,7 +21,7 @@ from xaisim.config import UserError
 from xaisim.experiment import prepare
 from xaisim.flow import calibrated
 from xaisim.models.images import scene_count, test_scene
-from xaisim.numerics.devices import FixedDevice, FloatDevice
+from xaisim.numerics.devices import FloatDevice
 
 MODELS = ("cifar_cnn", "resnet18_tiny", "inception_v3_tiny")
 KEYS = ("sqnr_db", "spearman", "cosine", "topk_1pct", "zero_fraction")
@@ -38,7 +38,7 @@ def compare(model: str, method: str, numerics: tuple[str, ...], scenes: int) -> 
         target = int(sample.label or 0)
         real = METHODS[method].run(FloatDevice(), p.model.graph, sample.x, target, **p.options).real()
         for name in numerics:
-            device = FixedDevice(formats[name], p.arch.array.accumulator_bits)
+            device = setups[name].device(formats[name])
             fixed = METHODS[method].run(device, p.model.graph, sample.x, target, **p.options).real()
             row = results[name]
             row["sqnr_db"].append(metrics.sqnr_db(real, fixed))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from xaisim.ir.ops import Node
 from xaisim.ir.types import FixedPoint
 
 Array = np.ndarray
+Place = tuple[int, int, int]
 
 
 def run(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -101,22 +104,63 @@ def spread(x: Array, padding: tuple[int, ...], dilation: tuple[int, int], fill: 
     return out
 
 
+def summed(node: Node, products: dict[Place, int], k: int, b: Array | None) -> int:
+    """Add the products of one output, by (c, r, s) of its dense window, as the node's accumulator does."""
+    accumulator = node.attrs.get("accumulator")
+    if accumulator is None:
+        return with_scale_and_bias(node, sum(products.values()), k, b)
+    mode = {"wrap": "wrap", "saturate": "sat"}[accumulator.policy]
+    lifted = "lift" in node.attrs
+    total = 0 if b is None or lifted else b[k]
+    for group, to_memory in walk(accumulator.order, tuple(sorted(products))):
+        total = fit(total + sum(products[place] for place in group), accumulator.bits, mode)
+        if to_memory:
+            total = fit(total, accumulator.psum_bits, mode)
+    total = fit(total, accumulator.psum_bits, mode)
+    return with_scale_and_bias(node, total, k, b) if lifted else total
+
+
+@cache
+def walk(order: Any, places: tuple[Place, ...]) -> list[tuple[list[Place], bool]]:
+    """Return the groups that join a sum together, and whether the sum is then written to memory, by sorting places."""
+    channels = order.channels or 1 + max((c for c, _, _ in places), default=0)
+    groups: dict[tuple[int, ...], list[Place]] = {}
+    for c, r, s in places:
+        block = (c // channels, c % channels // order.tree[0], r // order.tree[1], s // order.tree[2])
+        groups.setdefault(block, []).append((c, r, s))
+    blocks = sorted(groups)
+    walked, in_tile = [], 0
+    for block, after in zip_longest(blocks, blocks[1:]):
+        in_tile += 1
+        tile_ends = after is None or after[0] != block[0]
+        walked.append((groups[block], tile_ends or (order.fold is not None and in_tile % order.fold == 0)))
+        in_tile = 0 if tile_ends else in_tile
+    return walked
+
+
+def taps(size: int, offset: int, dilation: int) -> list[int]:
+    """Return the taps of a window that fall on real elements of a zero-inserted axis, given its first place."""
+    return [r for r in range(size) if (offset + r) % dilation == 0]
+
+
 def conv(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
     if node.attrs.get("transposed"):
         w = w.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
-    padded = spread(x, node.attrs["padding"], node.attrs.get("dilation", (1, 1)))
+    dilation, stride, padding = node.attrs.get("dilation", (1, 1)), node.attrs["stride"], node.attrs["padding"]
+    padded = spread(x, padding, dilation)
     K, C, R, S = w.shape
     out = np.zeros(node.type.shape, object)
     for k in range(K):
         for p in range(out.shape[1]):
             for q in range(out.shape[2]):
-                total = 0
-                for c in range(C):
-                    for r in range(R):
-                        for s in range(S):
-                            h, v = p * node.attrs["stride"][0] + r, q * node.attrs["stride"][1] + s
-                            total += w[k, c, r, s] * padded[c, h, v]
-                out[k, p, q] = with_scale_and_bias(node, total, k, b)
+                top, left = p * stride[0], q * stride[1]
+                products = {
+                    (c, i, j): w[k, c, r, s] * padded[c, top + r, left + s]
+                    for c in range(C)
+                    for i, r in enumerate(taps(R, top - padding[0], dilation[0]))
+                    for j, s in enumerate(taps(S, left - padding[1], dilation[1]))
+                }
+                out[k, p, q] = summed(node, products, k, b)
     return out
 
 
@@ -131,7 +175,7 @@ def linear(node: Node, x: Array, w: Array, b: Array | None = None) -> Array:
         w = w.T
     out = np.zeros(len(w), object)
     for k in range(len(w)):
-        out[k] = with_scale_and_bias(node, sum(w[k, c] * x[c] for c in range(len(x))), k, b)
+        out[k] = summed(node, {(c, 0, 0): w[k, c] * x[c] for c in range(len(x))}, k, b)
     return out
 
 

@@ -31,6 +31,7 @@ UNROLLED = {
     "array.pipeline_cycles": 80,
     "array.multiplier_bits": 12,
     "array.accumulator_bits": 56,
+    "array.psum_bits": 40,
     "vector.lanes": 2,
     "vector.pipeline_cycles": 40,
     "dma.issue_cycles": 200,
@@ -46,6 +47,7 @@ SYSTOLIC = {
     "array.drain": True,
     "array.multiplier_bits": 12,
     "array.accumulator_bits": 56,
+    "array.psum_bits": 40,
 }
 NUMERICS: dict[str, Any] = {
     "weights": 10,

@@ -21,7 +21,7 @@ from xaisim.flow import calibrated
 from xaisim.flow import explain as explain_experiment
 from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
-from xaisim.numerics.devices import FixedDevice, FloatDevice
+from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats
 from xaisim.report.report import Report
 
@@ -114,7 +114,7 @@ def attribute(
     maps = []
     for i, wanted in enumerate(targets):
         machine: Device = (
-            FixedDevice(formats, p.arch.array.accumulator_bits, batch_size=internal_batch_size)
+            p.device(formats, batch_size=internal_batch_size)
             if formats is not None
             else FloatDevice(batch_size=internal_batch_size)
         )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,10 +34,11 @@ from xaisim.config import (
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.hardware.costs import load_costs
 from xaisim.ir.graph import Array
+from xaisim.mapping.order import arrange
 from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
-from xaisim.numerics.devices import DryDevice
+from xaisim.numerics.devices import DryDevice, FixedDevice
 from xaisim.numerics.formats import Formats, Numerics, load_numerics, parse_override
 from xaisim.version import __version__
 
@@ -131,6 +132,20 @@ class Prepared:
                 _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
             )
         return shown
+
+    def device(
+        self, formats: Formats, kind: type[FixedDevice] = FixedDevice, *, batch_size: int | None = None
+    ) -> FixedDevice:
+        """Return a device that computes as the architecture does: its accumulators, in its order."""
+        array = self.arch.array
+        return kind(
+            formats,
+            array.accumulator_bits,
+            policy=array.accumulator,
+            psum_bits=array.psum_bits,
+            arrange=partial(arrange, arch=self.arch),
+            batch_size=batch_size,
+        )
 
     def content_hash(self) -> str:
         """Return a hash of everything that decides the result."""
@@ -228,7 +243,7 @@ def _check_widths(numerics: Numerics, arch: Architecture) -> None:
 def _check_overrides(p: Prepared) -> None:
     """Refuse overrides of tensors that are not there, and ones wider than the multipliers that read them."""
     formats = Formats(p.numerics)
-    dry = DryDevice(formats, p.arch.array.accumulator_bits)
+    dry = p.device(formats, DryDevice)
     METHODS[p.experiment.method].run(dry, p.model.graph, p.sample.x, p.experiment.target or 0, **p.options)
     for name in p.numerics.overrides:
         if name not in formats.asked:

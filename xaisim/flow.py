@@ -43,7 +43,7 @@ def explain(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
     """
     p = prepare(experiment)
     formats, calibration = calibrated(p, progress)
-    fixed = FixedDevice(formats, p.arch.array.accumulator_bits)
+    fixed = p.device(formats)
     target, predicted, score = _target(p, fixed)
     method, watch, reference_watch = METHODS[experiment.method], Watch(), Watch()
     float_device = FloatDevice()
@@ -73,7 +73,7 @@ def explain(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
 def profile(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
     """Time an experiment without computing values: shapes and trip counts are enough."""
     p = prepare(experiment, values=False)
-    dry = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
+    dry = p.device(Formats(p.numerics), DryDevice)
     target = experiment.target or 0
     dry.class_known = experiment.target is not None
     METHODS[experiment.method].run(dry, p.model.graph, p.sample.x, target, **p.options)
@@ -108,7 +108,7 @@ def _kernel_progress(progress: Progress, what: str, kernel: str, done: int, tota
 
 def _target(p: Prepared, fixed: FixedDevice) -> tuple[int, int, Array]:
     """Return (class to explain, class predicted in fixed point, logits); the launch is not part of the program."""
-    probe = FixedDevice(fixed.formats, fixed.accumulator_bits)
+    probe = p.device(fixed.formats)
     graph = p.model.graph
     logits = probe.launch(kernels.forward(graph), {"input": p.sample.x})[graph.outputs[0]].real()[0]
     predicted = int(np.argmax(logits))
@@ -127,9 +127,7 @@ def _timed(
     p: Prepared, device: FixedDevice, target: int, calibration: str, values: Values | None, progress: Progress
 ) -> Report:
     """Time the recorded program and inference alone, and measure."""
-    inference = FixedDevice(device.formats, device.accumulator_bits) if values else DryDevice(
-        device.formats, device.accumulator_bits
-    )  # fmt: skip
+    inference = p.device(device.formats, FixedDevice if values else DryDevice)
     METHODS["forward"].run(inference, p.model.graph, p.sample.x, target)
     return measure(
         model=p.model,

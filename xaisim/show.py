@@ -18,7 +18,7 @@ from xaisim.mapping.stages import Nest
 from xaisim.mapping.tiles import Kind, Unit
 from xaisim.mapping.tiling import Tiling
 from xaisim.models.networks import NETWORKS
-from xaisim.numerics.devices import DryDevice, FixedDevice
+from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, time_text
@@ -35,7 +35,7 @@ def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
     else:
         if noun == "graph":
             parts.append("# not calibrated (no trained weights): widths are right, points and bounds are placeholders")
-        device = DryDevice(Formats(p.numerics), p.arch.array.accumulator_bits)
+        device = p.device(Formats(p.numerics), DryDevice)
         METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
         program = device.program
     for launch in program:
@@ -52,7 +52,7 @@ def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
 def _calibrated_program(experiment: Experiment) -> list[Launch]:
     """Return the launches with calibrated formats and proven bounds; two path points are enough to compile."""
     p = prepare(experiment)
-    device = FixedDevice(calibrated(p)[0], p.arch.array.accumulator_bits)
+    device = p.device(calibrated(p)[0])
     options = {**p.options, "n_steps": 2} if "n_steps" in p.options else p.options
     METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **options)
     trips = p.options.get("n_steps", 1)
@@ -182,6 +182,9 @@ def report_text(report: Report) -> str:
         rows.append(
             ("fidelity", f"SQNR {f.sqnr_db:.1f} dB, Spearman {f.spearman:.4f}, top 1 % {f.topk_1pct:.1%}, {zeros}")
         )
+    if report.accumulators is not None:
+        a = report.accumulators
+        rows.append(("accumulators", f"{a.bits} bits, {a.policy}; {a.overflowed:,} of {a.sums:,} sums overflowed"))
     if report.completeness is not None:
         c = report.completeness
         rows.append(

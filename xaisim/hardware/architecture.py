@@ -124,12 +124,11 @@ def describe(arch: Architecture) -> str:
     """Return a readable block in a stable form, one line per part."""
     array = arch.array
     tree = "\n".join(f"  {memory}" for memory in arch.memories)
-    widths = f"{array.multiplier_bits}-bit multipliers, {array.accumulator_bits}-bit accumulators"
     return "\n".join(
         (
             f"{arch.name}: {arch.description}",
             f"clock      {arch.clock_mhz:g} MHz, {arch.technology}, energies from {arch.costs}",
-            f"array      {array}, {widths}",
+            f"array      {array}, {array.widths}",
             f"peak       {arch.peak_macs_per_cycle} MAC/cycle, {arch.peak_gmacs:g} GMAC/s",
             f"vector     {arch.vector.lanes} lanes, pipeline {arch.vector.pipeline_cycles} cycles",
             f"dma        issue {arch.dma.issue_cycles} cycles",

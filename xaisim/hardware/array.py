@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,47 @@ class Spatial(Config):
         return " ".join(f"{dim}{extent}" for dim, extent in self.items() if extent > 1) or "scalar"
 
 
-class UnrolledArray(Config):
+AccumulatorPolicy = Literal["proven", "wrap", "saturate"]
+"""What a sum of products does that leaves the accumulator's range: it is refused, loses its top bits, or is clamped."""
+
+
+class _Accumulating(Config):
+    """Widths of the arithmetic, and what sums do that do not fit.
+
+    ``psum_bits``: a sum in the memory that holds ``psum``; by default as wide as the accumulator.
+    """
+
+    multiplier_bits: int = Field(ge=2, le=32)
+    accumulator_bits: int = Field(ge=16, le=64)
+    accumulator: AccumulatorPolicy = "proven"
+    psum_bits: int | None = Field(default=None, ge=8, le=64)
+
+    @model_validator(mode="after")
+    def _check_psum_bits(self) -> Self:
+        if self.stored_sum_bits > self.accumulator_bits:
+            text = f"a stored sum may not be wider than accumulator_bits {self.accumulator_bits} (got {self.psum_bits})"
+            raise RuleError([(("psum_bits",), text)])
+        return self
+
+    @property
+    def stored_sum_bits(self) -> int:
+        """The width of a sum in memory."""
+        return self.accumulator_bits if self.psum_bits is None else self.psum_bits
+
+    @property
+    def widths(self) -> str:
+        """Multipliers and accumulators in words."""
+        does = {"proven": "", "wrap": " that wrap", "saturate": " that saturate"}[self.accumulator]
+        stored = "" if self.psum_bits is None else f", {self.psum_bits}-bit partial sums"
+        return f"{self.multiplier_bits}-bit multipliers, {self.accumulator_bits}-bit accumulators{does}{stored}"
+
+
+class UnrolledArray(_Accumulating):
     """Multipliers and adder trees that unroll some loops fully and start one iteration of the others each cycle."""
 
     kind: Literal["unrolled"]
     spatial: Spatial
     pipeline_cycles: int = Field(ge=0)
-    multiplier_bits: int = Field(ge=2, le=32)
-    accumulator_bits: int = Field(ge=8, le=64)
 
     @property
     def macs_per_cycle(self) -> int:
@@ -62,7 +95,7 @@ class UnrolledArray(Config):
         return f"unrolled {self.spatial}, pipeline {self.pipeline_cycles} cycles"
 
 
-class SystolicArray(Config):
+class SystolicArray(_Accumulating):
     """A grid of processing elements; operands move one element per cycle.
 
     ``drain``: an output-stationary fold also shifts its results out through the rows before the next one starts.
@@ -75,8 +108,6 @@ class SystolicArray(Config):
     dataflow: Literal["os", "ws", "is"]
     folds: Literal["serialised", "pipelined"] = "serialised"
     drain: bool = False
-    multiplier_bits: int = Field(ge=2, le=32)
-    accumulator_bits: int = Field(ge=8, le=64)
 
     @model_validator(mode="after")
     def _check_modes(self) -> SystolicArray:

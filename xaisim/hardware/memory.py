@@ -2,8 +2,8 @@
 
     Sram(name="weights", kind="sram", size="128KiB", holds=("weight",), bytes_per_cycle=256, buffers=2)
 
-Operand classes are ``activation``, ``gradient``, ``weight``, ``psum`` (partial sums in accumulator width) and
-``mask`` (ReLU masks and pool indices).
+Operand classes are ``activation``, ``gradient``, ``weight``, ``psum`` (sums between array and vector unit) and ``mask``
+(ReLU masks and pool indices).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xaisim.ir import kernels
+from xaisim.ir.accumulate import limited
 from xaisim.ir.types import Bits, FixedPoint, Format, TensorType
 
 Array = np.ndarray
@@ -287,8 +288,8 @@ def _linear_macs(shapes: Sequence[Shape], _node: Node) -> int:
 
 OPS: dict[str, Op] = {
     # sums of products, on the array
-    "conv": Op(_conv_shape, _product_format, _conv, _conv_macs),
-    "linear": Op(_linear_shape, _product_format, _linear, _linear_macs),
+    "conv": Op(_conv_shape, _product_format, limited(_conv), _conv_macs),
+    "linear": Op(_linear_shape, _product_format, limited(_linear), _linear_macs),
     # windows, on the vector unit
     "maxpool": Op(_pool_shape, _first_format, lambda node, x: _pool(node, x)[0]),
     "pool_index": Op(_pool_shape, _index_format, lambda node, x: _pool(node, x)[1]),

@@ -41,7 +41,7 @@ def place(graph: Graph, stages: list[Stage], arch: Architecture) -> Placement:
             if operand is None:
                 if stage.on_array:
                     memory = arch.memory_for("psum").name
-                    streams.append(Stream("psum", arch.array.accumulator_bits, memory, moved=False))
+                    streams.append(Stream("psum", arch.array.stored_sum_bits, memory, moved=False))
                     operands.append(None)
                 continue
             stays = operand.name in placement.resident

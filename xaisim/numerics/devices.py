@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from xaisim.attribution.device import Kernel, Launch, Tensor
+from xaisim.hardware.array import AccumulatorPolicy
 from xaisim.ir.graph import Array, Graph, Observer, evaluate, verify
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
@@ -19,6 +20,9 @@ from xaisim.numerics.quantise import quantise
 
 Progress = Callable[[str, int, int], None]
 """(kernel, trips done, trips in all)"""
+
+Arrange = Callable[[Graph], Graph]
+"""Puts the order in which a machine adds products into the sums that depend on it."""
 
 _BATCH_BUDGET_BYTES = 96 << 20
 """Live tensors of one evaluated batch stay about within this, so that any number of trips fits in memory."""
@@ -110,13 +114,20 @@ class FixedDevice(FloatDevice):
         formats: Formats,
         accumulator_bits: int,
         *,
+        policy: AccumulatorPolicy = "proven",
+        psum_bits: int | None = None,
+        arrange: Arrange | None = None,
         observe: Observer | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> None:
+        """``policy`` and ``psum_bits`` as in ``quantise``; ``arrange`` gives saturating sums the machine's order."""
         super().__init__(observe=observe, batch_size=batch_size, progress=progress)
         self.formats = formats
         self.accumulator_bits = accumulator_bits
+        self.policy = policy
+        self.psum_bits = psum_bits
+        self.arrange = arrange
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
         """Quantise; tensors that another kernel left keep their format."""
@@ -125,7 +136,16 @@ class FixedDevice(FloatDevice):
             for name, feed in feeds.items()
             if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
         }
-        fixed = quantise(graph, self.formats, accumulator_bits=self.accumulator_bits, inputs=given)
+        fixed = quantise(
+            graph,
+            self.formats,
+            accumulator_bits=self.accumulator_bits,
+            policy=self.policy,
+            psum_bits=self.psum_bits,
+            inputs=given,
+        )
+        if self.arrange is not None:
+            fixed = self.arrange(fixed)
         verify(fixed)
         return fixed
 

@@ -1,16 +1,16 @@
-"""What happened inside a run: saturated values, and which masks and pool indices differ from the float run's.
+"""What happened inside a run: saturated values, sums that overflowed, masks and indices unlike the float run's.
 
 watch = Watch(); device = FixedDevice(formats, 48); device.observe = watch.on(device)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xaisim.ir.graph import Array, Observer
-from xaisim.ir.ops import Node
+from xaisim.ir.graph import Array, Graph, Observer
+from xaisim.ir.ops import OPS, Node
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.devices import FloatDevice
 
@@ -21,12 +21,19 @@ class Watch:
 
     values: int = 0
     saturated: int = 0
+    sums: int = 0
+    """Sums of products that the array made."""
+    overflowed: int = 0
+    """Those that are not the exact sum, because the accumulator wrapped or saturated."""
     masks: list[Array] = field(default_factory=list)
     indices: list[Array] = field(default_factory=list)
     mask_elements: int = 0
     index_elements: int = 0
     _nodes: dict[str, Node] = field(default_factory=dict)
-    _kernel: object = None
+    _kernel: Graph | None = None
+    _last_use: dict[str, str] = field(default_factory=dict)
+    """Operands of sums that may overflow, by the last node that adds them up."""
+    _operands: dict[str, Array] = field(default_factory=dict)
 
     def on(self, device: FloatDevice) -> Observer:
         """Return the observer of a device."""
@@ -34,12 +41,21 @@ class Watch:
         def see(name: str, values: Array) -> None:
             graph = device.program[-1].graph
             if graph is not self._kernel:
-                self._kernel, self._nodes = graph, {node.name: node for node in graph.nodes}
+                self.enter(graph)
+            if name in self._last_use:
+                self._operands[name] = values
             node = self._nodes.get(name)
             if node is not None:
                 self.note(node, values)
 
         return see
+
+    def enter(self, graph: Graph) -> None:
+        """Begin with another kernel."""
+        self._kernel, self._nodes = graph, {node.name: node for node in graph.nodes}
+        self._last_use = {arg: node.name for node in graph.nodes if "accumulator" in node.attrs for arg in node.args}
+        constants = ((name, graph.constants[name].value) for name in self._last_use if name in graph.constants)
+        self._operands = {name: value[None] for name, value in constants if value is not None}
 
     def note(self, node: Node, values: Array) -> None:
         """Count one tensor of one batch."""
@@ -50,12 +66,25 @@ class Watch:
                 at_bound |= values == format.low
             self.values += values.size
             self.saturated += int(at_bound.sum())
+        elif node.op in ("conv", "linear"):
+            self.sums += values.size
+            if "accumulator" in node.attrs:
+                self.overflowed += self.inexact(node, values)
         elif node.op == "positive":
             self.masks.append(np.packbits(values.astype(bool)))
             self.mask_elements += values.size
         elif node.op == "pool_index":
             self.indices.append(values.astype(np.uint8).reshape(-1))
             self.index_elements += values.size
+
+    def inexact(self, node: Node, values: Array) -> int:
+        """Return how many sums differ from the exact ones (modulo 2^64), and drop what no other sum reads."""
+        attrs = {name: value for name, value in node.attrs.items() if name != "accumulator"}
+        exact = OPS[node.op].evaluate(replace(node, attrs=attrs), *(self._operands[arg] for arg in node.args))
+        for arg in node.args:
+            if self._last_use[arg] == node.name and arg in self._nodes:
+                self._operands.pop(arg, None)
+        return int((values != exact).sum())
 
     @property
     def saturated_fraction(self) -> float:

@@ -2,7 +2,8 @@
 
     quantise(graph, formats, accumulator_bits=48)
 
-Every sum of products becomes an exact node ``<name>.exact`` of a proven bound, followed by a ``requant``.
+Every sum of products becomes an exact node ``<name>.exact`` of a proven bound, followed by a ``requant``. Where the
+accumulator is to wrap or saturate, a sum whose bound does not fit says so in its ``accumulator``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from xaisim.config import UserError
+from xaisim.hardware.array import AccumulatorPolicy
+from xaisim.ir.accumulate import Accumulator
 from xaisim.ir.graph import Constant, Graph, GraphBuilder
 from xaisim.ir.ops import Attrs, Node
 from xaisim.ir.types import FixedPoint, TensorType
@@ -22,17 +25,25 @@ from xaisim.numerics.formats import Formats, to_integers
 
 _WIDEST = 64  # bits of an exact sum on the vector unit: int64
 _ARRAY_OPS = ("conv", "linear")
+_WIDENS = {"accumulator": " or a wider accumulator_bits", "partial-sum memory": " or a wider psum_bits"}
 
 
 def quantise(
-    graph: Graph, formats: Formats, *, accumulator_bits: int, inputs: Mapping[str, FixedPoint] | None = None
+    graph: Graph,
+    formats: Formats,
+    *,
+    accumulator_bits: int,
+    policy: AccumulatorPolicy = "proven",
+    psum_bits: int | None = None,
+    inputs: Mapping[str, FixedPoint] | None = None,
 ) -> Graph:
     """Return ``graph`` in fixed point.
 
-    ``inputs`` overrides the format of inputs that another kernel hands over as they are. Raises
-    :class:`UserError` where a sum may exceed ``accumulator_bits``, naming the bound and the width that would do.
+    ``inputs`` overrides the format of inputs that another kernel hands over as they are. A sum of the array that may
+    exceed ``accumulator_bits`` (or, in memory, ``psum_bits``) gets an ``accumulator`` of the ``policy``; if that is
+    ``proven``, and for sums of other units, :class:`UserError` names the bound and the width that would do.
     """
-    q = _Quantiser(graph, formats, accumulator_bits)
+    q = _Quantiser(graph, formats, Accumulator(policy, accumulator_bits, psum_bits or accumulator_bits))
     for name, type in graph.inputs.items():
         given = (inputs or {}).get(name)
         q.input(name, TensorType(type.shape, given or formats.of(name)))
@@ -44,11 +55,11 @@ def quantise(
 class _Quantiser(GraphBuilder):
     """Walks the real graph once and appends the fixed one."""
 
-    def __init__(self, graph: Graph, formats: Formats, accumulator_bits: int) -> None:
+    def __init__(self, graph: Graph, formats: Formats, accumulator: Accumulator) -> None:
         super().__init__()
         self.graph = graph
         self.formats = formats
-        self.accumulator_bits = accumulator_bits
+        self.accumulator = accumulator
         self.users = graph.users()
         self.by_name = {node.name: node for node in graph.nodes}
         self.order = {name: i for i, name in enumerate(graph.types())}
@@ -96,7 +107,7 @@ class _Quantiser(GraphBuilder):
                 self.formats,
                 peak=self.peak(x),
                 bias=None if bias is None else np.ldexp(bias, self.fixed(x).frac),
-                bias_bits=self.accumulator_bits,
+                bias_bits=self.accumulator.bits,
             )
             self.constant(name, scaled.value, TensorType(constant.type.shape, scaled.format), chosen=constant.chosen)
             self.lifts[name] = scaled.lift
@@ -110,19 +121,30 @@ class _Quantiser(GraphBuilder):
             attrs["shifts"] = tuple(max(fractions) - frac for frac in fractions)
         bound = _BOUNDS[node.op](self, node, attrs)
         if node.op in _ARRAY_OPS:
-            self.prove(node, bound.bit_length(), "accumulator", self.accumulator_bits)
+            attrs |= self.limited(node, bound)
         else:
             self.prove(node, bound.bit_length(), "vector unit", _WIDEST)
-        whole = bound
+        bits = max(2, bound.bit_length() + 1)
         if "lift" in attrs:
             whole = self.lifted(node, attrs)
             self.prove(node, whole.bit_length(), "vector unit", _WIDEST)
-        attrs |= {"bound": bound, "bits": max(2, whole.bit_length() + 1)}
+            bits = max(2, whole.bit_length() + 1)
+        elif "accumulator" in attrs:
+            bits = self.accumulator.psum_bits
+        attrs |= {"bound": bound, "bits": bits}
         if self.flows_on(node):
             self.copy(node, attrs=attrs)
             return
         exact = self.copy(node, name=f"{node.name}.exact", attrs=attrs)
         self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=self.format_of(self.stored_as(node)))
+
+    def limited(self, node: Node, bound: int) -> Attrs:
+        """Prove that the array's sum fits, or return the accumulator that wraps or saturates where it need not."""
+        limit = self.accumulator
+        if limit.policy == "proven":
+            self.prove(node, bound.bit_length(), "accumulator", limit.bits)
+            self.prove(node, bound.bit_length(), "partial-sum memory", limit.psum_bits)
+        return {"accumulator": limit} if bound.bit_length() + 1 > limit.psum_bits else {}
 
     def flows_on(self, node: Node) -> bool:
         """Return whether the only reader is a sum that can take the exact value before it is rounded and stored.
@@ -151,7 +173,7 @@ class _Quantiser(GraphBuilder):
     def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
         """Refuse a sum whose magnitude needs more than the unit has."""
         if magnitude_bits + 1 > width:
-            wider = "" if unit == "vector unit" else " or a wider accumulator_bits"
+            wider = _WIDENS.get(unit, "")
             raise UserError(
                 f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; it needs "
                 f"{magnitude_bits + 1} bits (narrower formats{wider} would do)"
@@ -199,7 +221,7 @@ class _Quantiser(GraphBuilder):
         constant = self.graph.constants[name]
         if user.op in _ARRAY_OPS and name in user.args[2:]:
             frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
-            format = FixedPoint(self.accumulator_bits, frac)
+            format = FixedPoint(self.accumulator.bits, frac)
             if "lift" in user.attrs and constant.value is not None:
                 self.prove_bias(name, constant.value, format)
         else:
@@ -261,7 +283,7 @@ class _Quantiser(GraphBuilder):
         outputs = shape[1] if node.attrs.get("transposed") else shape[0]
         worst = math.prod(shape) // outputs * self.peak(w) * self.peak(x)
         # Without values (a dry run) nothing can be proven or refused.
-        return worst if w not in self.constants else min(worst, (1 << (self.accumulator_bits - 1)) - 1)
+        return worst if w not in self.constants else min(worst, (1 << (self.accumulator.psum_bits - 1)) - 1)
 
     def product(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002
         """|a|·|b|."""

@@ -18,6 +18,7 @@ from xaisim.models.load import Model
 from xaisim.numerics.formats import Numerics
 from xaisim.numerics.observe import Watch
 from xaisim.report.report import (
+    Accumulators,
     Completeness,
     CriticalPath,
     Cycles,
@@ -106,6 +107,7 @@ def measure(
             peak_bytes=timing.peak_bytes,
         ),
         fidelity=None if values is None else _fidelity(values),
+        accumulators=None if values is None else _accumulators(values, arch),
         completeness=None if values is None else _completeness(values),
         localisation=None if values is None else _localisation(values),
         critical_path=_critical_path(max(timing.launches, key=lambda t: t.timing.cycles)),
@@ -169,6 +171,19 @@ def _fidelity(values: Values) -> Fidelity | None:
         index_flip_rate=values.watch.index_flip_rate(values.reference_watch),
         zero_fraction=float((fixed == 0).mean()),
         saturated_fraction=values.watch.saturated_fraction,
+    )
+
+
+def _accumulators(values: Values, arch: Architecture) -> Accumulators | None:
+    array, watch = arch.array, values.watch
+    if array.accumulator == "proven" or watch is None:
+        return None
+    return Accumulators(
+        policy=array.accumulator,
+        bits=array.accumulator_bits,
+        psum_bits=array.stored_sum_bits,
+        sums=watch.sums,
+        overflowed=watch.overflowed,
     )
 
 

@@ -144,6 +144,17 @@ class Fidelity(Part):
     """Share of requantised values at the bounds of their format, over all launches."""
 
 
+class Accumulators(Part):
+    """How often the array's sums overflowed, over all launches and trips; absent where they are proven to fit."""
+
+    policy: str
+    bits: int
+    psum_bits: int
+    sums: int
+    overflowed: int
+    """Sums that are not the exact ones, because they wrapped or saturated."""
+
+
 class Completeness(Part):
     """Σ attribution − (F(x) − F(x')), split: what the quadrature leaves and what quantisation adds."""
 
@@ -239,6 +250,7 @@ class Report(Part):
     energy_uj: Energy
     memory: Memory
     fidelity: Fidelity | None = None
+    accumulators: Accumulators | None = None
     completeness: Completeness | None = None
     localisation: Localisation | None = None
     critical_path: CriticalPath

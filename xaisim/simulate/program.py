@@ -14,9 +14,11 @@ import numpy as np
 
 from xaisim.attribution.device import Launch
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.array import Array
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel, verify
+from xaisim.mapping.stages import ARRAY_OPS
 from xaisim.mapping.tiles import Unit
 from xaisim.mapping.tiling import window_work
 from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, LoopTiming, run_loop
@@ -141,10 +143,13 @@ def _backward_macs(schedule: Schedule) -> int:
     return int(schedule.tiles.macs[backward[schedule.tiles.stage]].sum())
 
 
-def _widths(graph: Graph, accumulator_bits: int) -> dict[str, int]:
-    """Return the width of every tensor on the vector unit: sums before rounding are as wide as accumulators."""
-    exact = {node.name for node in graph.nodes if "bound" in node.attrs}
-    return {name: accumulator_bits if name in exact else t.element_bits for name, t in graph.types().items()}
+def _widths(graph: Graph, array: Array) -> dict[str, int]:
+    """Return the width of every tensor on the vector unit: the array's sums as stored, others as accumulators."""
+    widths = {name: t.element_bits for name, t in graph.types().items()}
+    for node in graph.nodes:
+        if "bound" in node.attrs:
+            widths[node.name] = array.stored_sum_bits if node.op in ARRAY_OPS else array.accumulator_bits
+    return widths
 
 
 def _energy(
@@ -156,7 +161,7 @@ def _energy(
     additions: Counter[int] = Counter()
     products: Counter[tuple[int, int]] = Counter()
     for t in timed:
-        tiles, widths_of = t.schedule.tiles, _widths(t.schedule.graph, arch.array.accumulator_bits)
+        tiles, widths_of = t.schedule.tiles, _widths(t.schedule.graph, arch.array)
         per_stage = np.bincount(tiles.stage, tiles.macs, len(t.schedule.stages))
         for stage, nest in zip(t.schedule.stages, t.schedule.nests, strict=True):
             data, weight = stage.operand("input"), stage.operand("weight")

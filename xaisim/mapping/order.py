@@ -1,0 +1,59 @@
+"""The order in which a machine adds the products of an output, for sums that depend on it.
+
+    arrange(graph, arch)      every saturating sum gets the order of its stage's tiling and of the array
+
+Reduction tiles follow each other as in the schedule. Within one, products join in the order (c, r, s): on a systolic
+array one by one, on an unrolled one an adder tree at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.array import SystolicArray, UnrolledArray
+from xaisim.ir.accumulate import Accumulator, Order
+from xaisim.ir.graph import Graph
+from xaisim.mapping.placement import place
+from xaisim.mapping.stages import nest_of, stages
+from xaisim.mapping.tiling import choose_tiling, problem_of
+
+
+def arrange(graph: Graph, arch: Architecture) -> Graph:
+    """Return the graph with the machine's order in every saturating sum; it changes nothing that mapping looks at."""
+    waiting = {node.name for node in graph.nodes if _saturates(node.attrs.get("accumulator"))}
+    if not waiting:
+        return graph
+    parts = stages(graph)
+    placement = place(graph, parts, arch)
+    free = tuple(placement.free.items())
+    orders: dict[str, Order] = {}
+    for stage in parts:
+        if stage.anchor.name in waiting:
+            problem = problem_of(stage, nest_of(stage), placement.streams[stage.index])
+            tiling = choose_tiling(problem, arch, free, stage.name)
+            orders[stage.anchor.name] = order_of(arch.array, tiling.c)
+    nodes = []
+    for node in graph.nodes:
+        if node.name in waiting:
+            accumulator = replace(node.attrs["accumulator"], order=orders[node.name])
+            node = replace(node, attrs={**node.attrs, "accumulator": accumulator})
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
+
+
+def order_of(array: UnrolledArray | SystolicArray, channels: int) -> Order:
+    """Return the order of an array on reduction tiles of that many input channels.
+
+    Output stationary, a sum stays in its element until the tile ends. Weight or input stationary, it goes down a
+    column that holds one product per row, and comes back for the next fold. An unrolled array adds exactly in its
+    trees and keeps the sum in a register until the tile ends.
+    """
+    if isinstance(array, UnrolledArray):
+        spatial = array.spatial
+        return Order(channels, tree=(spatial.C, spatial.R, spatial.S))
+    return Order(channels, fold=None if array.dataflow == "os" else array.rows)
+
+
+def _saturates(accumulator: Accumulator | None) -> bool:
+    return accumulator is not None and accumulator.policy == "saturate"
