@@ -31,11 +31,11 @@ Progress = Callable[[str, int, int], None]
 _CALIBRATION_SCENES = 32
 
 
-def _quiet(_what: str, _done: int, _total: int) -> None:
+def quiet(_what: str, _done: int, _total: int) -> None:
     """Show no progress."""
 
 
-def explain(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
+def explain(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     """Explain one picture in fixed point and in float64, and time it on the architecture.
 
     The report carries the maps (``report.attribution``, ``report.reference``) and the traces (``report.run``).
@@ -65,12 +65,12 @@ def explain(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
         reference=None if attribution is None else reference.real(),
         watch=watch,
         reference_watch=reference_watch,
-        score_difference=_score_difference(p, float(logits[target]), target),
+        score_difference=score_difference(p, float(logits[target]), target),
     )
     return _timed(p, fixed, target, calibration, values, progress)
 
 
-def profile(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
+def profile(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     """Time an experiment without computing values: shapes and trip counts are enough."""
     p = prepare(experiment, values=False)
     dry = p.device(Formats(p.numerics), DryDevice)
@@ -80,7 +80,7 @@ def profile(experiment: Experiment, *, progress: Progress = _quiet) -> Report:
     return _timed(p, dry, target, "none: a profile has no values", None, progress)
 
 
-def calibrated(p: Prepared, progress: Progress = _quiet) -> tuple[Formats, str]:
+def calibrated(p: Prepared, progress: Progress = quiet) -> tuple[Formats, str]:
     """Return the formats of an experiment and a sentence on where they come from."""
     if p.numerics.uniform is not None:
         return Formats(p.numerics), f"uniform {p.numerics.uniform}"
@@ -115,7 +115,7 @@ def _target(p: Prepared, fixed: FixedDevice) -> tuple[int, int, Array]:
     return (predicted if p.experiment.target is None else p.experiment.target), predicted, logits
 
 
-def _score_difference(p: Prepared, score: float, target: int) -> float | None:
+def score_difference(p: Prepared, score: float, target: int) -> float | None:
     """Return F(x) − F(x') for methods along a path."""
     if "baseline" not in p.options:
         return None
