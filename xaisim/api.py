@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from xaisim.attribution.device import Device
 from xaisim.attribution.methods import METHODS
+from xaisim.compare import diff as diff_experiment
 from xaisim.config import UserError, choose, load_data
 from xaisim.experiment import Experiment, Options, Prepared, prepare
 from xaisim.flow import calibrated
@@ -23,6 +24,7 @@ from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats
+from xaisim.report.diff import Diff
 from xaisim.report.report import Report
 
 _OPTIONS = ("n_steps", "rule", "baseline", "layer")
@@ -71,6 +73,14 @@ def explain(image: str | Path | None = None, **settings: Any) -> Report:
 def profile(**settings: Any) -> Report:
     """Time a model, method and architecture without computing values; keywords as for :func:`explain`."""
     return profile_experiment(experiment_of(**settings))
+
+
+def diff(a: str, b: str, image: str | Path | None = None, *, split: bool | None = None, **settings: Any) -> Diff:
+    """Run a method as ``a`` and as ``b`` and compare every tensor; keywords as for :func:`explain`, less ``numerics``.
+
+    A run is ``float`` or what ``numerics`` takes as text; see :func:`xaisim.compare.diff`.
+    """
+    return diff_experiment(experiment_of(image=image, **settings), a, b, split=split)
 
 
 @overload

@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from xaisim.version import __version__
 
 if TYPE_CHECKING:
     from xaisim.experiment import Experiment
+    from xaisim.report.diff import Diff
     from xaisim.report.report import Report
 
 _RESULTS = Path("xaisim-results")
@@ -50,7 +52,7 @@ def main() -> None:
     """Cycle-level simulator for explainable-AI accelerators: bit-accurate attributions, cycles and energy."""
 
 
-def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
+def _experiment_options(command: Callable[..., None], *, numerics: bool = True) -> Callable[..., None]:
     """Add the options that describe an experiment; each overrides the workload's value."""
     options = [
         click.option("--workload", metavar="NAME|FILE", help="Named experiment to start from (see 'xaisim list')."),
@@ -70,13 +72,11 @@ def _experiment_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),
         click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),
         click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
-        click.option(
-            "--numerics",
-            metavar="NAME|FORMAT|FILE",
-            help="fixed16, fixed8, q16.8, a .yaml file; changed: fixed8:gradients=16,rounding=trn  [default: fixed16]",
-        ),
         click.option("--seed", metavar="N", type=int, help="Seed of random weights.  [default: 0]"),
     ]
+    if numerics:
+        help = "fixed16, fixed8, q16.8, a .yaml file; changed: fixed8:gradients=16,rounding=trn  [default: fixed16]"
+        options.insert(-1, click.option("--numerics", metavar="NAME|FORMAT|FILE", help=help))
     for option in reversed(options):
         command = option(command)
     return command
@@ -166,6 +166,73 @@ def profile(output: Path | None, workload: str | None, force: bool, as_json: boo
         if output is not None:
             save_report(report, output, force=force, command=_command())
     _show(report, output, as_json=as_json)
+
+
+@main.command(short_help="Find where two runs part: float, number formats, rounding modes.")
+@click.argument("a")
+@click.argument("b")
+@click.option("--image", metavar="FILE|scene:N", help="A PNG, JPEG or .npy file, or a test scene.  [default: scene:0]")
+@click.option("--split/--no-split", default=None, help="Run each half alone as in B.  [default: where A or B is float]")
+@click.option("--rows", metavar="N", type=click.IntRange(min=1), default=60, help="Lines to print.  [default: 60]")
+@partial(_experiment_options, numerics=False)
+@_result_options
+@click.pass_context
+def diff(
+    context: click.Context,
+    a: str,
+    b: str,
+    split: bool | None,
+    rows: int,
+    output: Path | None,
+    workload: str | None,
+    force: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Run one method as A and as B and compare every tensor that both make, forward and backward.
+
+    A and B are "float" or what --numerics takes elsewhere, changed key by key behind a colon; A is the reference.
+    Prints the first difference, where the SQNR falls most, and per tensor SQNR, largest error in LSB (of B, or of A
+    where B is float), saturated and zero values, flipped ReLU masks and pool indices. Writes diff.json, diff.png and
+    diff.html into DIR, if given. Exits with 0 where nothing differs, 1 where something does, 2 after an error.
+
+    \b
+    xaisim diff --model cifar_cnn --method saliency float fixed8
+    xaisim diff --model cifar_cnn --method saliency fixed16 fixed16:overrides.relu3=trn
+    """
+    from xaisim.compare import diff as run
+    from xaisim.report.diff_page import DIFF_FILES, save_diff
+
+    experiment = _experiment(workload, settings)
+    if output is not None:
+        from xaisim.report.save import check_directory
+
+        check_directory(output, DIFF_FILES, force=force)
+    with _Progress(quiet=as_json) as progress:
+        found = run(experiment, a, b, split=split, progress=progress)
+        if output is not None:
+            save_diff(found, output, force=force, command=_command())
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        _show_diff(found, rows)
+        if output is not None:
+            click.echo(f"\nwritten to {output}")
+    context.exit(0 if found.equal else 1)
+
+
+def _show_diff(found: Diff, rows: int) -> None:
+    """Print the facts and the table."""
+    from rich.console import Console
+
+    from xaisim.report.diff_text import facts_of, table_of
+
+    for name, text in facts_of(found):
+        click.echo(f"{name:14s}{text}")
+    click.echo()
+    table = table_of(found, rows)
+    width = Console(width=1000).measure(table).maximum  # a narrow terminal wraps lines: nothing is cut off
+    Console(highlight=False, width=width).print(table)
 
 
 @main.command(short_help="Print the graph, architecture, mapping or schedule of an experiment.")

@@ -135,6 +135,7 @@ def diff(experiment: Experiment, a: str, b: str, *, split: bool | None = None, p
         a=a,
         b=b,
         predicted=predicted,
+        launches={launch.kernel: launch.trips for launch in twin.program},
         lsb_of=lsb_of,
         equal=not any(row.differing for row in rows),
         first=first_difference(twin.tallies),

@@ -17,6 +17,8 @@ from xaisim.numerics.twin import Kind, Tally
 from xaisim.report.report import Part, Real
 
 Side = Literal["a", "b"]
+Entry = Literal["rounding", "kernels", "flips", "constants"]
+WIDEST_TENSOR = 32  # bits; only sums are wider
 
 
 class Place(Part):
@@ -54,8 +56,10 @@ class DiffRow(Part):
     """Share of values at the bounds of the format; 0 of real numbers."""
     growth_db: Real | None
     """How far the SQNR falls below that of the worst tensor it is made from; none where that one does not differ."""
-    appears: bool
-    """It differs, and nothing that it is made from does."""
+    enters_by: Entry | None
+    """It differs though the values it is made from do not: a mask or index does, a constant, or nothing.
+
+    Then it is how the value is rounded, or how the kernels sum it where it is not rounded."""
 
 
 class Loss(Part):
@@ -107,6 +111,8 @@ class Diff(Part):
     a: str
     b: str
     predicted: tuple[int, int]
+    launches: dict[str, int]
+    """Trips of every kernel."""
     lsb_of: Side | None
     """Whose format the errors are counted in: B's where B is fixed point, else A's."""
     equal: bool
@@ -150,7 +156,6 @@ def first_difference(tallies: Sequence[Tally]) -> Place | None:
 def _row(tally: Tally, known: dict[tuple[str, str], Tally], lsb_of: Side | None) -> DiffRow:
     point, count = tally.point, max(1, tally.elements)
     number = point.kind not in (Kind.MASK, Kind.INDEX)
-    sources = [known[point.kernel, name] for name in point.sources]
     sqnr = _sqnr(tally) if number else None
     behind = min((_sqnr(t) for t in _numbers(tally, known)), default=math.inf)
     return DiffRow(
@@ -169,8 +174,30 @@ def _row(tally: Tally, known: dict[tuple[str, str], Tally], lsb_of: Side | None)
         zero_fraction=(tally.zeros[0] / count, tally.zeros[1] / count),
         saturated_fraction=(tally.saturated[0] / count, tally.saturated[1] / count),
         growth_db=None if sqnr is None or not (math.isfinite(sqnr) and math.isfinite(behind)) else behind - sqnr,
-        appears=tally.differing > 0 and not any(source.differing for source in sources),
+        enters_by=_entry(tally, _differing(tally, known)),
     )
+
+
+def _entry(tally: Tally, kinds: set[Kind]) -> Entry | None:
+    """Return how a difference comes in; ``kinds`` are those of the sources that differ."""
+    if not tally.differing or kinds & {Kind.VALUE, Kind.INPUT, Kind.EXACT}:
+        return None
+    if kinds & {Kind.MASK, Kind.INDEX}:
+        return "flips"
+    if kinds:
+        return "constants"
+    return "kernels" if tally.point.kind is Kind.EXACT else "rounding"
+
+
+def _differing(tally: Tally, known: dict[tuple[str, str], Tally]) -> set[Kind]:
+    """Return the kinds of what differs among a tensor's sources, an exact sum standing for what it is made from."""
+    kinds: set[Kind] = set()
+    for name in tally.point.sources:
+        source = known[tally.point.kernel, name]
+        if source.differing:
+            behind = _differing(source, known) if source.point.kind is Kind.EXACT else set()
+            kinds |= behind or {source.point.kind}
+    return kinds
 
 
 def _sqnr(tally: Tally) -> float:
@@ -198,6 +225,8 @@ def _format(tally: Tally, side: int) -> str:
 
 def _in_lsb(tally: Tally, lsb_of: Side | None) -> float | None:
     format = tally.point.types["ab".index(lsb_of)].format if lsb_of else None
-    if tally.point.kind is Kind.EXACT or not isinstance(format, FixedPoint):
+    if (
+        tally.point.kind is Kind.EXACT or not isinstance(format, FixedPoint) or format.bits > WIDEST_TENSOR
+    ):  # a sum is not rounded to its last bit
         return None
     return tally.largest / format.step

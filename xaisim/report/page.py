@@ -7,23 +7,16 @@ Figures come from ``figures.py``, the look from ``page.css``, sorting and zoomin
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-
-from plotly.offline import get_plotlyjs
 
 from xaisim.report import figures
 from xaisim.report.figures import Figure, spoken
 from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
+from xaisim.report.html import document, plot, table
 from xaisim.report.report import Completeness, Fidelity, Localisation, Report
 from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
-
-_HERE = Path(__file__).parent
-# Nothing is fetched: the browser itself refuses anything that is not in this file.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def write_page(report: Report, path: str | Path, *, command: str | None = None) -> None:
@@ -45,38 +38,12 @@ def page_html(report: Report, *, command: str | None = None) -> str:
         "Memory": _memory(report),
         "Reproduce": _reproduce(report, command),
     }
-    sections = {name: text for name, text in sections.items() if text}
-    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
-    body = "".join(f'<section id="{n.lower()}"><h2>{n}</h2>{text}</section>\n' for n, text in sections.items())
-    data = json.dumps(page_figures(report, info), separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)} - xaisim</title>
-<link rel="icon" href="data:,">
-<style>{(_HERE / "page.css").read_text(encoding="utf-8")}</style>
-</head>
-<body>
-<header>
-<h1>{escape(report.method)} on {escape(report.model)}</h1>
+    header = f"""<h1>{escape(report.method)} on {escape(report.model)}</h1>
 <p class="quiet">class {escape(class_name(report))} on {escape(report.architecture)} at {report.clock_mhz:g} MHz</p>
 <p class="verdict">{escape(verdict(report))}</p>
-{_headline(report)}
-<nav aria-label="Sections">{links}</nav>
-</header>
-<main>
-{body}</main>
-<footer>xaisim {escape(report.meta.version)}, result {escape(report.meta.hash)}</footer>
-<noscript><p>The figures need JavaScript; all numbers stand in the tables.</p></noscript>
-<script type="application/json" id="figures">{data}</script>
-<script>{get_plotlyjs()}</script>
-<script>{(_HERE / "page.js").read_text(encoding="utf-8")}</script>
-</body>
-</html>
-"""
+{_headline(report)}"""
+    footer = f"xaisim {escape(report.meta.version)}, result {escape(report.meta.hash)}"
+    return document(title, header, sections, page_figures(report, info), footer)
 
 
 def page_figures(report: Report, info: HeatmapInfo | None) -> dict[str, Figure]:
@@ -119,15 +86,6 @@ def _headline(report: Report) -> str:
     return f'<dl class="facts" style="--columns: {columns}">{items}</dl>'
 
 
-def _plot(name: str, label: str, *, kind: str = "", caption: str = "", identity: str = "") -> str:
-    mark = f' id="{identity}"' if identity else ""
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    return (
-        f'<figure><div class="plot {kind}"{mark} data-figure="{name}" role="img" aria-label="{escape(label)}"></div>'
-        f"{below}</figure>"
-    )
-
-
 def _maps(info: HeatmapInfo) -> str:
     captions = [info.image_caption, *(panel.caption for panel in info.panels)]
     names = ["image", *(f"map{number}" for number in range(len(info.panels)))]
@@ -146,16 +104,16 @@ def _fidelity(report: Report) -> str:
     head = ("measure", "value", "what it says")
     left = ""
     if report.fidelity is not None:
-        left = "<h3>Against float64</h3>" + _table(head, _fidelity_rows(report.fidelity), numeric=(1,))
+        left = "<h3>Against float64</h3>" + table(head, _fidelity_rows(report.fidelity), numeric=(1,))
     right = ""
     if report.prediction is not None:
         score, reference = f"{report.prediction.score:.5g}", f"{report.prediction.reference_score:.5g}"
         rows = [("fixed point", score, "score (logit) of the explained class"), ("float64", reference, "the same")]
-        right += "<h3>Score</h3>" + _table(head, rows, numeric=(1,))
+        right += "<h3>Score</h3>" + table(head, rows, numeric=(1,))
     if report.completeness is not None:
-        right += "<h3>Completeness</h3>" + _table(head, _completeness_rows(report.completeness), numeric=(1,))
+        right += "<h3>Completeness</h3>" + table(head, _completeness_rows(report.completeness), numeric=(1,))
     if report.localisation is not None:
-        right += "<h3>Localisation</h3>" + _table(head, _localisation_rows(report.localisation), numeric=(1,))
+        right += "<h3>Localisation</h3>" + table(head, _localisation_rows(report.localisation), numeric=(1,))
     return f'<div class="two"><div>{left}</div><div>{right}</div></div>' if left else right
 
 
@@ -214,16 +172,16 @@ def _cycles(report: Report) -> str:
         (name, unit.busy, f"{100 * unit.busy / total:.1f} %", *(unit.idle.get(cause, 0) for cause in _causes(report)))
         for name, unit in report.units.items()
     ]
-    table = _table(
+    numbers = table(
         ("unit", "busy", "busy share", *map(spoken, _causes(report))), rows,
         numeric=range(1, 3 + len(_causes(report))),
     )  # fmt: skip
     roof = "Layers are drawn at the speed of their busiest unit; the whole run with all that it waits for."
     return (
         f"<p>{escape(text)}</p>"
-        + _plot("cycles", "stacked bars of busy and idle cycles of every unit", kind="cycles", caption=caption)
-        + f"<details><summary>All numbers</summary>{table}</details><h3>Roofline</h3>"
-        + _plot("roofline", "MAC per cycle over MAC per DRAM byte", kind="roofline", caption=roof)
+        + plot("cycles", "stacked bars of busy and idle cycles of every unit", kind="cycles", caption=caption)
+        + f"<details><summary>All numbers</summary>{numbers}</details><h3>Roofline</h3>"
+        + plot("roofline", "MAC per cycle over MAC per DRAM byte", kind="roofline", caption=roof)
     )
 
 
@@ -238,7 +196,7 @@ def _energy(report: Report) -> str:
         for c in report.energy_uj.counts
     ]
     total = report.energy_uj.total
-    table = _table(
+    numbers = table(
         ("component", "event", "count", "pJ each", "µJ"), rows, numeric=(2, 3, 4),
         foot=("total", "", "", "", f"{total:,.4g}"),
     )  # fmt: skip
@@ -247,8 +205,8 @@ def _energy(report: Report) -> str:
         f"Energy by component, {energy_text(total)} in all: every event counted, times a coefficient with a source."
     )
     return (
-        _plot("energy", "bars of energy by component", kind="energy", caption=caption)
-        + f"<details><summary>Counts and coefficients</summary>{table}</details>"
+        plot("energy", "bars of energy by component", kind="energy", caption=caption)
+        + f"<details><summary>Counts and coefficients</summary>{numbers}</details>"
         + (f"<h3>Sources of the coefficients</h3><ul>{sources}</ul>" if sources else "")
     )
 
@@ -271,12 +229,12 @@ def _timeline(report: Report) -> str:
          f"{r.tiles:,}")
         for r in launches
     ]  # fmt: skip
-    table = _table(
+    numbers = table(
         ("launch", "trips", "start cycle", "cycles", "cycles per trip", "host cycles", "tiles per trip"), rows,
         numeric=range(1, 7),
     )  # fmt: skip
     label = "what DMA, array and vector unit did over time"
-    return choice + _plot(f"gantt{longest}", label, kind="gantt", caption=caption, identity="gantt") + table
+    return choice + plot(f"gantt{longest}", label, kind="gantt", caption=caption, identity="gantt") + numbers
 
 
 def _layers(report: Report) -> str:
@@ -308,9 +266,9 @@ def _layers(report: Report) -> str:
         rows.append(tuple(whole[index] for index in columns))
     names = tuple(head[index] for index in columns)
     numeric = [names.index(name) for name in head[4:10]]
-    table = _table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 14)
+    numbers = table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 14)
     text = "Busy cycles of each unit and bytes on the DRAM bus, over all trips. A column's heading sorts by it."
-    return f'<p class="quiet">{text}</p>{table}'
+    return f'<p class="quiet">{text}</p>{numbers}'
 
 
 def _memory(report: Report) -> str:
@@ -326,7 +284,7 @@ def _memory(report: Report) -> str:
     text = "Nothing is kept from forward for backward."
     if masks or indices:
         text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
-    return f"<p>{text}</p>" + _table(("memory", "read", "written", "fullest moment"), rows, numeric=(1, 2, 3))
+    return f"<p>{text}</p>" + table(("memory", "read", "written", "fullest moment"), rows, numeric=(1, 2, 3))
 
 
 def _reproduce(report: Report, command: str | None) -> str:
@@ -353,47 +311,3 @@ def _reproduce(report: Report, command: str | None) -> str:
     ]
     lines = "".join(f'<tr><th scope="row">{name}</th><td>{text}</td></tr>' for name, text in rows if text)
     return f'<div class="scroll" tabindex="0"><table><tbody>{lines}</tbody></table></div>'
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def _table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    numeric: Iterable[int] = (),
-    sortable: bool = False,
-    tall: bool = False,
-    foot: Sequence[str] = (),
-) -> str:
-    """Return a table that scrolls inside its own frame; ``numeric`` columns are set flush right."""
-    right = set(numeric)
-    heads = "".join(
-        f'<th scope="col"{_flush(i in right)}>'
-        + (f'<button type="button">{name}</button>' if sortable else name)
-        + "</th>"
-        for i, name in enumerate(head)
-    )
-    body = "".join("<tr>" + "".join(_cell(cell, i, i in right) for i, cell in enumerate(row)) + "</tr>" for row in rows)
-    end = "".join(f"<td{_flush(i in right)}>{escape(text)}</td>" for i, text in enumerate(foot))
-    last = f"<tfoot><tr>{end}</tr></tfoot>" if foot else ""
-    label = escape(f"table of {head[0]}, {head[1]}")
-    return (
-        f'<div class="scroll{" tall" if tall else ""}" tabindex="0" role="region" aria-label="{label}">'
-        f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>{last}</table></div>"
-    )
-
-
-def _flush(right: bool) -> str:
-    return ' class="n"' if right else ""
-
-
-def _cell(value: object, index: int, right: bool) -> str:
-    if isinstance(value, int):
-        return f'<td class="n" data-value="{value}">{value:,}</td>'
-    text = escape(str(value))
-    if index == 0:
-        return f'<th scope="row">{text}</th>'
-    mark = f' class="{text}"' if text in ("forward", "backward") else _flush(right)
-    return f"<td{mark}>{text}</td>"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +44,25 @@ def save_report(
     earlier result that this one does not have are removed. Raises :class:`UserError` as :func:`check_directory` does,
     and where writing fails.
     """
+    return save_files(directory, RESULT_FILES, partial(_write_files, report, command), force=force)
+
+
+def save_files(
+    directory: str | Path, names: Sequence[str], write: Callable[[Path], list[str]], *, force: bool = False
+) -> list[Path]:
+    """Let ``write`` put files into a folder and move them to ``directory``; ``names`` are all it may write.
+
+    Raises :class:`UserError` as :func:`check_directory` does, and where writing fails.
+    """
     directory = Path(directory)
-    check_directory(directory, force=force)
+    check_directory(directory, names, force=force)
     try:
-        return _save(report, directory, command)
+        return _save(directory, names, write)
     except OSError as error:
         raise UserError(f"{directory}: cannot be written: {error.strerror or error}") from None
 
 
-def check_directory(directory: str | Path, *, force: bool = False) -> None:
+def check_directory(directory: str | Path, names: Sequence[str] = RESULT_FILES, *, force: bool = False) -> None:
     """Raise :class:`UserError` unless results can go to ``directory``: it is new, empty, or ``force`` is given."""
     directory = Path(directory)
     try:
@@ -66,7 +78,7 @@ def check_directory(directory: str | Path, *, force: bool = False) -> None:
         raise UserError(f"{directory}: cannot be written: permission denied")
     if inside and not force:
         raise UserError(f"{directory}: is not empty (it has {inside[0]}); choose another folder or use --force")
-    blocked = [name for name in RESULT_FILES if (directory / name).is_dir()]
+    blocked = [name for name in names if (directory / name).is_dir()]
     if blocked:
         raise UserError(f"{directory / blocked[0]}: is a folder where a result file should go")
 
@@ -82,21 +94,21 @@ def _check_parent(directory: Path) -> None:
         raise UserError(f"{directory}: cannot be made in {above}: permission denied")
 
 
-def _save(report: Report, directory: Path, command: str | None) -> list[Path]:
+def _save(directory: Path, every: Sequence[str], write: Callable[[Path], list[str]]) -> list[Path]:
     """Write into a temporary folder on the same file system, then move."""
     new = not directory.exists()
     home = directory.absolute().parent if new else directory
     home.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".xaisim-", dir=home))
     try:
-        names = _write_files(report, staging, command)
+        names = write(staging)
         if new:
             staging.chmod(0o777 & ~_umask())
             staging.rename(directory)
         else:
             for name in names:
                 (staging / name).replace(directory / name)
-            for name in set(RESULT_FILES) - set(names):
+            for name in set(every) - set(names):
                 (directory / name).unlink(missing_ok=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -110,7 +122,7 @@ def _umask() -> int:
     return mask
 
 
-def _write_files(report: Report, folder: Path, command: str | None) -> list[str]:
+def _write_files(report: Report, command: str | None, folder: Path) -> list[str]:
     """Write every file that this report has, and return their names."""
     run = report.run
     (folder / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
