@@ -178,6 +178,13 @@ def test_figures_are_those_of_the_definitions() -> None:
     assert row(found, "pool1.pool_index").differing > 0
 
 
+def test_weights_with_a_scale_per_channel_are_compared_as_real_numbers() -> None:
+    plain, scaled = (row(diff("float", f"fixed8{text}", **CNN), "conv1.w") for text in ("", ":per_channel=true"))
+    assert plain.sqnr_db is not None
+    assert scaled.sqnr_db is not None
+    assert 30 < plain.sqnr_db < scaled.sqnr_db < 70
+
+
 def test_saturated_values_are_counted() -> None:
     found = diff("fixed16", "fixed16:overrides.relu2=u16.15", **CNN)
     fixed = observed(runs(b="fixed16:overrides.relu2=u16.15"), "b")

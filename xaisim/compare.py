@@ -17,7 +17,7 @@ from xaisim.config import UserError
 from xaisim.experiment import Experiment, Prepared, prepare
 from xaisim.flow import Progress, calibrated, quiet, score_difference
 from xaisim.ir.graph import Array, evaluate
-from xaisim.numerics.devices import FixedDevice, FloatDevice
+from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, load_numerics
 from xaisim.numerics.mixed import MixedDevice
 from xaisim.numerics.twin import TwinDevice, TwinTensor
@@ -55,7 +55,7 @@ class Runs:
     def device(self, side: Side) -> FloatDevice:
         """Return a device that computes as run A or B does."""
         formats = self.formats["ab".index(side)]
-        return FloatDevice() if formats is None else FixedDevice(formats, self.p.arch.array.accumulator_bits)
+        return FloatDevice() if formats is None else self.p.device(formats)
 
     def run(self, device: Device, target: int) -> Tensor:
         """Run the method."""

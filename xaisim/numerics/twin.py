@@ -206,9 +206,20 @@ def _compare_fixed_parts(
         if tally.point.kind is Kind.INPUT:
             tally.add(arrays[0][name], arrays[1][name], 0)
         elif tally.point.kind is Kind.CONSTANT:
-            a, b = (graph.constants[name].value for graph in graphs)
-            if a is not None and b is not None:
-                tally.add(a[None], b[None], 0)
+            tally.add(_in_one_scale(graphs[0], name), _in_one_scale(graphs[1], name), 0)
+
+
+def _in_one_scale(graph: Graph, name: str) -> Array:
+    """Return a constant with its batch axis; weights with a scale per channel in the finest one's, their type's."""
+    value = graph.constants[name].value
+    if value is None:
+        raise ValueError(f"constant {name!r} has no value")
+    reader = next((node for node in graph.nodes if name in node.args[1:2] and "lift" in node.attrs), None)
+    if reader is None:
+        return value[None]
+    axis = 1 if reader.attrs.get("transposed") else 0
+    shape = tuple(-1 if i == axis else 1 for i in range(value.ndim))
+    return (value << np.array(reader.attrs["lift"]).reshape(shape))[None]
 
 
 def _batch_size(a: Graph, b: Graph) -> int:
