@@ -60,7 +60,7 @@ def test_a_wrong_file_is_told_as_the_readme_shows(photo: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_runs(command: str) -> None:
     result = ran(command)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == (1 if command.startswith("xaisim diff ") else 0), result.output  # 1: the runs differ
     assert result.output.strip()
 
 
