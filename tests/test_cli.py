@@ -291,6 +291,15 @@ REFUSED_ARCHITECTURES = {
     ("accumulator_bits: 48", "accumulator_bits: 24"): (
         "conv1: the accumulator of 24 bits cannot hold a sum of up to ",
     ),
+    ("accumulator_bits: 48", "accumulator_bits: 12"): (
+        "a.yaml:46:21: array.accumulator_bits: must be greater than or equal to 16 (got 12)",
+    ),
+    ("accumulator_bits: 48", "accumulator_bits: 32\n  accumulator: satruate\n  psum_bits: 40"): (
+        "a.yaml:47:16: array.accumulator: must be one of proven, wrap, saturate (got 'satruate'); did you mean ",
+    ),
+    ("accumulator_bits: 48", "accumulator_bits: 32\n  psum_bits: 40"): (
+        "a.yaml:47:14: array.psum_bits: a stored sum may not be wider than accumulator_bits 32 (got 40)",
+    ),
     ("multiplier_bits: 16", "multiplier_bits: 8"): ("pynq_z2 has 8-bit multipliers; too wide: weights 16, ",),
     ("size: 256KiB", "size: 64B"): (
         "pynq_z2: conv1 does not fit: its smallest tile needs 512 bytes of activations, which has 64 left",
