@@ -23,7 +23,7 @@ from xaisim.flow import explain as explain_experiment
 from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
 from xaisim.numerics.devices import FloatDevice
-from xaisim.numerics.formats import Formats
+from xaisim.numerics.formats import Formats, joined
 from xaisim.report.diff import Diff
 from xaisim.report.report import Report
 
@@ -184,10 +184,6 @@ def _formats(p: Prepared, x: Array, starts: Array | None) -> Formats:
     p = replace(p, sample=replace(p.sample, x=x))
     if starts is None or p.numerics.uniform is not None:
         return calibrated(p)[0]
-    ranges: dict[str, float] = {}
     # Whatever lies between the lowest and the highest start is as far from any picture as one of these at most.
-    for start in np.unique([starts.min(axis=0), starts.max(axis=0)], axis=0):
-        formats = calibrated(replace(p, options={**p.options, "baseline": start[None]}))[0]
-        for name, largest in (formats.ranges or {}).items():
-            ranges[name] = max(ranges.get(name, 0.0), largest)
-    return Formats(p.numerics, ranges)
+    ends = np.unique([starts.min(axis=0), starts.max(axis=0)], axis=0)
+    return joined([calibrated(replace(p, options={**p.options, "baseline": start[None]}))[0] for start in ends])

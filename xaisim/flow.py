@@ -98,8 +98,9 @@ def calibrated(p: Prepared, progress: Progress = quiet) -> tuple[Formats, str]:
         targets=() if p.experiment.target is None else (p.experiment.target,),
         progress=partial(progress, "calibrate"),
     )
-    kind = "largest value" if ranges.percentile is None else f"{ranges.percentile:g} % percentile"
-    return Formats(p.numerics, ranges.largest), f"{kind} on {where}"
+    kind = {"max": "largest value", "percentile": f"{p.numerics.percentile:g} % percentile", "min_error": "least error"}
+    formats = Formats(p.numerics, ranges.largest, histograms=ranges.histograms)
+    return formats, f"{kind[p.numerics.calibration]} on {where}"
 
 
 def _kernel_progress(progress: Progress, what: str, kernel: str, done: int, total: int) -> None:

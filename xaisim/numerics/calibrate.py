@@ -31,7 +31,10 @@ def calibrate(
 
     Each picture is explained for its predicted class; the first few also for every class in ``targets``.
     """
-    ranges = Ranges(numerics.percentile if numerics.calibration == "percentile" else None)
+    ranges = Ranges(
+        numerics.percentile if numerics.calibration == "percentile" else None,
+        histograms={} if numerics.calibration == "min_error" else None,
+    )
     if "n_steps" in options:
         options = {**options, "n_steps": min(options["n_steps"], _MOST_STEPS)}
     predicted = evaluate(graph, {"input": samples})[graph.outputs[0]].argmax(axis=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -18,9 +18,12 @@ from pydantic import AfterValidator, Field, model_validator
 from xaisim.config import Config, RuleError, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
+from xaisim.numerics.histogram import Histogram, nearest_errors
 
 _MOST_FRAC = 60
 """Finer steps than 2^-60 would let the fraction of a product of products run out of range."""
+_MOST_CLIPPED_BITS = 12
+"""A format of least error leaves out at most this many of the leading bits that the largest value would take."""
 _WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
 
 
@@ -91,7 +94,8 @@ class Numerics(Config):
     """Every output channel of a weight has fraction bits of its own; otherwise each tensor has one format."""
     uniform: SignedFormatText | None = None
     """One format for every tensor instead of calibrated ones; it sets every width above."""
-    calibration: Literal["max", "percentile"] = "max"
+    calibration: Literal["max", "percentile", "min_error"] = "max"
+    """Which values a format must hold: all, a percentile of them, or those that make the mean squared error least."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.9
     """Which percentile of |values| the format must hold, where calibration is ``percentile``."""
     headroom_bits: Annotated[int, Field(ge=0, le=8)] = 0
@@ -185,16 +189,19 @@ def _named(name: str) -> Numerics:
 
 @dataclass(slots=True)
 class Ranges:
-    """The largest magnitude seen of every tensor, in real numbers."""
+    """The largest magnitude seen of every tensor, in real numbers, and where it is asked how the values are spread."""
 
     percentile: float | None = None
     largest: dict[str, float] = field(default_factory=dict)
+    histograms: dict[str, Histogram] | None = None
 
     def see(self, name: str, values: Array) -> None:
         """Take note of one batch of a tensor."""
         magnitude = np.abs(values)
         seen = float(magnitude.max(initial=0) if self.percentile is None else np.percentile(magnitude, self.percentile))
         self.largest[name] = max(self.largest.get(name, 0.0), seen)
+        if self.histograms is not None:
+            self.histograms.setdefault(name, Histogram()).see(values)
 
 
 _ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "path.mean_gradient"})
@@ -209,9 +216,15 @@ class Formats:
     ranges: Mapping[str, float] | None = None
     asked: set[str] = field(default_factory=set, compare=False)
     """Names of the tensors whose format was asked for: those that an override can be for."""
+    histograms: Mapping[str, Histogram] | None = None
+    """How the values of each tensor are spread: needed where calibration is ``min_error``."""
+    _chosen: dict[tuple[str, FixedPoint, bool], FixedPoint] = field(default_factory=dict, compare=False, repr=False)
 
-    def of(self, name: str, *, backward: bool = False, signed: bool = True) -> FixedPoint:
-        """Return the format of an input or node; what a ReLU made positive spends no bit on a sign."""
+    def of(self, name: str, *, backward: bool = False, signed: bool = True, host: bool = False) -> FixedPoint:
+        """Return the format of an input or node; what a ReLU made positive spends no bit on a sign.
+
+        ``host``: the tensor is not rounded on the machine but by the host, to nearest.
+        """
         n = self.numerics
         self.asked.add(name)
         own = self._own(name)
@@ -229,10 +242,26 @@ class Formats:
             return self._finished(FixedPoint(width, width // 2, signed), own)
         if name not in self.ranges:
             raise KeyError(f"calibration never saw {name!r}")
+        if n.calibration == "min_error":
+            format = self._finished(fitting(self.ranges[name], width, signed=signed), own)
+            return _coarser(self._of_least_error(name, format, host), n.headroom_bits)
         return self._finished(fitting(self.ranges[name], width, n.headroom_bits, signed=signed), own)
 
+    def _of_least_error(self, name: str, whole: FixedPoint, host: bool) -> FixedPoint:
+        """Return the format of least error among ``whole``, which holds everything, and finer ones, which clip."""
+        if self.histograms is None or name not in self.histograms:
+            raise KeyError(f"calibration kept no histogram of {name!r}")
+        if (name, whole, host) not in self._chosen:  # a kernel is compiled once per launch
+            finer = range(whole.frac, min(_MOST_FRAC, whole.frac + min(whole.bits, _MOST_CLIPPED_BITS)) + 1)
+            tried = [replace(whole, frac=frac) for frac in finer]
+            rounding, overflow = (Rounding.RND, Overflow.SAT) if host else (whole.rounding, whole.overflow)
+            spread = self.histograms[name]
+            errors = [spread.squared_error(FixedPoint(f.bits, f.frac, f.signed, rounding, overflow)) for f in tried]
+            self._chosen[name, whole, host] = tried[int(np.argmin(errors))]
+        return self._chosen[name, whole, host]
+
     def of_constant(self, name: str, value: Array | None, shape: tuple[int, ...], room: int = 64) -> FixedPoint:
-        """Return the format of a constant: the finest that holds its largest element.
+        """Return the format of a constant: the finest that holds its largest element, or the one of least error.
 
         A lone factor such as 1/n is a register with a scale of its own, even among uniform formats; it is no wider
         than ``room`` bits, so that its product fits.
@@ -247,7 +276,18 @@ class Formats:
         width = max(2, min(n.weights, room))
         if value is None:
             return self._finished(FixedPoint(width, width // 2), own)
-        return self._finished(fitting(float(np.abs(value).max(initial=0)), width), own)
+        return self._finished(FixedPoint(width, int(self._fractions(value.reshape(1, -1), width)[0])), own)
+
+    def _fractions(self, rows: Array, bits: int) -> Array:
+        """Return the fraction bits of every row (K, n) of a constant in ``bits`` bits."""
+        largest = np.abs(rows).max(axis=1, initial=0)
+        fractions = np.array([fitting(float(one), bits).frac for one in largest])
+        if self.numerics.calibration != "min_error":
+            return fractions
+        tried = np.minimum(_MOST_FRAC, fractions[:, None] + np.arange(min(bits, _MOST_CLIPPED_BITS) + 1))
+        high = float((1 << (bits - 1)) - 1)
+        errors = nearest_errors(np.ascontiguousarray(rows, np.float64), tried, -high - 1, high)
+        return tried[np.arange(len(rows)), errors.argmin(axis=1)]
 
     def of_channels(self, name: str, rows: Array | None, count: int) -> tuple[FixedPoint, Array]:
         """Return the format of weights by output channel (count, n), and each channel's own fraction bits (count,).
@@ -261,7 +301,7 @@ class Formats:
             format = own.format or FixedPoint(n.weights, n.weights // 2)
             return self._finished(format, own), np.full(count, format.frac)
         largest = np.abs(rows).max(axis=1, initial=0)
-        fractions = np.array([fitting(float(one), n.weights).frac for one in largest])
+        fractions = self._fractions(rows, n.weights)
         if largest.any():
             fractions[largest == 0] = fractions[largest > 0].max()
         return self._finished(FixedPoint(n.weights, int(fractions.max())), own), fractions
@@ -286,6 +326,23 @@ def fitting(largest: float, bits: int, headroom_bits: int = 0, *, signed: bool =
     while math.floor(math.ldexp(largest, frac + 1) + 0.5) <= high:
         frac += 1
     return FixedPoint(bits, max(-_MOST_FRAC, min(_MOST_FRAC, frac - headroom_bits)), signed)
+
+
+def _coarser(format: FixedPoint, bits: int) -> FixedPoint:
+    """Return the format with ``bits`` more integer bits and as many fewer behind the point."""
+    return replace(format, frac=max(-_MOST_FRAC, format.frac - bits))
+
+
+def joined(formats: Sequence[Formats]) -> Formats:
+    """Return formats for all that any of these, of the same numerics, were calibrated on."""
+    ranges: dict[str, float] = {}
+    histograms: dict[str, Histogram] = {}
+    for one in formats:
+        for name, largest in (one.ranges or {}).items():
+            ranges[name] = max(ranges.get(name, 0.0), largest)
+        for name, histogram in (one.histograms or {}).items():
+            histograms[name] = histograms[name].plus(histogram) if name in histograms else histogram
+    return Formats(formats[0].numerics, ranges, histograms=histograms or None)
 
 
 def to_integers(values: Array, format: FixedPoint, fractions: Array | None = None) -> Array:

@@ -46,7 +46,7 @@ def quantise(
     q = _Quantiser(graph, formats, Accumulator(policy, accumulator_bits, psum_bits or accumulator_bits))
     for name, type in graph.inputs.items():
         given = (inputs or {}).get(name)
-        q.input(name, TensorType(type.shape, given or formats.of(name)))
+        q.input(name, TensorType(type.shape, given or formats.of(name, host=True)))
     for node in graph.nodes:
         q.lower(node)
     return q.build(*(q.output(name) for name in graph.outputs))
