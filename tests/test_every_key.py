@@ -55,6 +55,7 @@ NUMERICS: dict[str, Any] = {
     "gradients": 10,
     "attributions": 10,
     "path": 6,
+    "running_sum": 16,
     "per_channel": True,
     "uniform": "q16.8",
     "calibration": "percentile",

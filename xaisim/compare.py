@@ -93,7 +93,7 @@ def _formats(prepared: list[Prepared | None], progress: Progress) -> list[Format
         if p is None:
             found.append(None)
         elif before is not None:
-            found.append(Formats(p.numerics, before.ranges))
+            found.append(Formats(p.numerics, before.ranges, histograms=before.histograms))
         else:
             found.append(calibrated(p, progress)[0])
     return found

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from xaisim.attribution.kernels import MOST_TRIPS
 from xaisim.config import Config, RuleError, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
@@ -22,6 +23,7 @@ from xaisim.numerics.histogram import Histogram, nearest_errors
 
 _MOST_FRAC = 60
 """Finer steps than 2^-60 would let the fraction of a product of products run out of range."""
+_TRIP_BITS = MOST_TRIPS.bit_length()
 _MOST_CLIPPED_BITS = 12
 """A format of least error leaves out at most this many of the leading bits that the largest value would take."""
 _WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
@@ -29,15 +31,15 @@ _WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
 
 def _tensor_format(text: str) -> FixedPoint:
     """Return the format of a tensor from its text; raise ``ValueError`` with the rule it breaks."""
+    numbers = re.fullmatch(r"[qu](\d+)\.(-?\d+)", text.strip().lower())
+    if numbers is not None and not 2 <= int(numbers[1]) <= 32:
+        raise ValueError(f"a tensor has 2 to 32 bits, not {int(numbers[1])}")
+    if numbers is not None and abs(int(numbers[2])) > _MOST_FRAC:
+        raise ValueError(f"a tensor has -{_MOST_FRAC} to {_MOST_FRAC} fraction bits, not {int(numbers[2])}")
     try:
-        format = parse_fixed_point(text)
+        return parse_fixed_point(text)
     except ValueError as error:
         raise ValueError(str(error).removesuffix(f", got {text!r}")) from None
-    if not 2 <= format.bits <= 32:
-        raise ValueError(f"a tensor has 2 to 32 bits, not {format.bits}")
-    if abs(format.frac) > _MOST_FRAC:
-        raise ValueError(f"a tensor has -{_MOST_FRAC} to {_MOST_FRAC} fraction bits, not {format.frac}")
-    return format
 
 
 def _signed_format(text: str) -> str:
@@ -90,6 +92,8 @@ class Numerics(Config):
     """What is made once per run; eight more bits keep small relevances from rounding away."""
     path: Width = 16
     """Path positions α and weights."""
+    running_sum: Annotated[int, Field(ge=_TRIP_BITS + 2, le=_TRIP_BITS + 32)] | None = None
+    """The sum over path points, in DRAM between two of them; by default as wide as it can get, so that none rounds."""
     per_channel: bool = False
     """Every output channel of a weight has fraction bits of its own; otherwise each tensor has one format."""
     uniform: SignedFormatText | None = None
@@ -119,8 +123,11 @@ class Numerics(Config):
 
     @model_validator(mode="after")
     def _one_granularity(self) -> Numerics:
-        if self.per_channel and self.uniform is not None:
-            raise RuleError([(("per_channel",), f"needs calibrated formats; uniform {self.uniform} gives all one")])
+        if self.uniform is not None:
+            given = [name for name in ("per_channel", "running_sum") if getattr(self, name)]
+            problems = [((name,), f"needs calibrated formats; uniform {self.uniform} gives all one") for name in given]
+            if problems:
+                raise RuleError(problems)
         return self
 
 
@@ -206,6 +213,7 @@ class Ranges:
 
 _ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "path.mean_gradient"})
 _TABLES = frozenset({"path.alpha", "path.weight"})
+_TERMS = frozenset({"path.weighted"})
 
 
 @dataclass(frozen=True)
@@ -234,6 +242,8 @@ class Formats:
             width = n.path
         elif name in _ATTRIBUTIONS:
             width = n.attributions
+        elif name in _TERMS and n.running_sum is not None:
+            width = n.running_sum - _TRIP_BITS
         else:
             width = n.gradients if backward else n.activations
         if n.uniform is not None:
@@ -352,4 +362,7 @@ def to_integers(values: Array, format: FixedPoint, fractions: Array | None = Non
     """
     frac = format.frac if fractions is None else fractions
     scaled = np.floor(np.ldexp(np.asarray(values, np.float64), frac) + 0.5)
-    return np.clip(scaled, format.low, format.high).astype(np.int64)
+    high = float(format.high)
+    if int(high) > format.high:  # of 54 bits and more, float64 knows no such neighbour of a power of two
+        high = math.nextafter(high, 0.0)
+    return np.clip(scaled, format.low, high).astype(np.int64)

@@ -21,9 +21,10 @@ from xaisim.ir.graph import Constant, Graph, GraphBuilder
 from xaisim.ir.ops import Attrs, Node
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.numerics.channels import scale_channels
-from xaisim.numerics.formats import Formats, to_integers
+from xaisim.numerics.formats import Formats, fitting, to_integers
 
 _WIDEST = 64  # bits of an exact sum on the vector unit: int64
+_MOST_SUM_FRAC = 128
 _ARRAY_OPS = ("conv", "linear")
 _WIDENS = {"accumulator": " or a wider accumulator_bits", "partial-sum memory": " or a wider psum_bits"}
 
@@ -65,6 +66,7 @@ class _Quantiser(GraphBuilder):
         self.order = {name: i for i, name in enumerate(graph.types())}
         self.positive = _never_negative(graph)
         self.lifts: dict[str, tuple[int, ...]] = {}
+        self.bias_peaks: dict[str, int] = {}
 
     def lower(self, node: Node) -> None:
         """Append the fixed-point form of one node."""
@@ -155,7 +157,7 @@ class _Quantiser(GraphBuilder):
         if len(users) != 1 or node.name in self.graph.outputs:
             return False
         if users[0].op == "accumulate":
-            return True
+            return self.formats.numerics.running_sum is None
         return users[0].op in ("add", "sub") and node.name == max(users[0].args, key=lambda arg: self.order[arg])
 
     def before_rounding(self, name: str) -> str:
@@ -173,16 +175,15 @@ class _Quantiser(GraphBuilder):
     def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
         """Refuse a sum whose magnitude needs more than the unit has."""
         if magnitude_bits + 1 > width:
-            wider = _WIDENS.get(unit, "")
+            wider = "" if magnitude_bits >= _WIDEST else _WIDENS.get(unit, "")
             raise UserError(
                 f"{node.name}: the {unit} of {width} bits cannot hold a sum of up to 2^{magnitude_bits}; it needs "
                 f"{magnitude_bits + 1} bits (narrower formats{wider} would do)"
             )
 
-    def prove_bias(self, name: str, value: np.ndarray, format: FixedPoint) -> None:
+    def prove_bias(self, name: str, format: FixedPoint) -> None:
         """Refuse a bias that its format would saturate; one that starts an accumulator is part of that one's bound."""
-        largest = math.ldexp(float(np.abs(value).max(initial=0)), format.frac)
-        bits = math.ceil(largest + 1).bit_length() + 1
+        bits = self.bias_peaks[name].bit_length() + 1
         if bits > format.bits:
             raise UserError(
                 f"{name}: at {format.frac} fraction bits the largest bias takes {bits} bits, more than the "
@@ -222,14 +223,33 @@ class _Quantiser(GraphBuilder):
         if user.op in _ARRAY_OPS and name in user.args[2:]:
             frac = self.fixed(user.args[0]).frac + self.fixed(user.args[1]).frac
             format = FixedPoint(self.accumulator.bits, frac)
-            if "lift" in user.attrs and constant.value is not None:
-                self.prove_bias(name, constant.value, format)
+            if constant.value is not None:
+                largest = math.ldexp(float(np.abs(constant.value).max(initial=0)), frac)
+                self.bias_peaks[name] = math.floor(largest + 0.5)
+                if "lift" in user.attrs:
+                    self.prove_bias(name, format)
         else:
             others = [self.fixed(arg).bits for arg in user.args if arg in self.types and self.is_number(arg)]
             room = _WIDEST - max(others) if constant.type.shape == () and others else _WIDEST
             format = self.formats.of_constant(name, constant.value, constant.type.shape, room)
         value = None if constant.value is None else to_integers(constant.value, format)
+        if constant.value is not None and name not in self.bias_peaks:
+            self.check_uniform(name, constant.value, format)
         self.constant(name, value, TensorType(constant.type.shape, format), chosen=constant.chosen)
+
+    def check_uniform(self, name: str, value: np.ndarray, format: FixedPoint) -> None:
+        """Refuse a uniform format in which nothing is left of a constant but signs."""
+        magnitude = np.abs(value[value != 0])
+        if self.formats.numerics.uniform is None or not magnitude.size:
+            return
+        whole = np.floor(np.ldexp(magnitude, format.frac) + 0.5)
+        for lost, verb in ((whole == 0, "round to zero"), (whole > format.high + 1, "saturate")):
+            if lost.all():
+                holds = fitting(float(magnitude.max()), format.bits)
+                raise UserError(
+                    f"{name}: uniform {format} is too narrow: all its values, {magnitude.min():.3g} to "
+                    f"{magnitude.max():.3g} without their signs, {verb} ({holds} would hold them)"
+                )
 
     def is_number(self, name: str) -> bool:
         """Return whether a tensor of the new graph is fixed point (and no mask or index)."""
@@ -247,7 +267,12 @@ class _Quantiser(GraphBuilder):
     # --- bounds: the largest |integer| an exact sum can reach ---------------------------------------------------------
 
     def peak(self, name: str) -> int:
-        """Return the largest |integer| of a tensor: its value's where it is constant, its format's otherwise."""
+        """Return the largest |integer| of a tensor: its value's where it is constant, its format's otherwise.
+
+        A bias counts unsaturated, so that a sum that starts with it is refused with the width that would do.
+        """
+        if name in self.bias_peaks:
+            return self.bias_peaks[name]
         constant: Constant | None = self.constants.get(name)
         if constant is not None and constant.value is not None:
             return int(np.abs(constant.value).max(initial=0))
@@ -304,6 +329,12 @@ class _Quantiser(GraphBuilder):
 
     def interpolated(self, node: Node, attrs: Attrs) -> int:  # noqa: ARG002
         """Σ|row|·Σ|column|·max|x|."""
+        frac = sum(self.fixed(arg).frac for arg in node.args)
+        if abs(frac) > _MOST_SUM_FRAC:
+            raise UserError(
+                f"{node.name}: its sum would have {frac} fraction bits, and no more than {_MOST_SUM_FRAC} are carried "
+                f"(fewer fraction bits of {', '.join(node.args)} would do)"
+            )
         norms = [
             int(np.abs(c.value).sum(axis=1).max()) if c.value is not None else 2 * self.peak(name)
             for name, c in ((name, self.constants[name]) for name in node.args[1:])
