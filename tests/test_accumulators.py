@@ -31,7 +31,9 @@ from xaisim.mapping.schedule import map_kernel
 from xaisim.models import load_model
 from xaisim.numerics.devices import DryDevice, FixedDevice
 from xaisim.numerics.formats import Formats, Numerics
+from xaisim.report.page import page_html
 from xaisim.report.report import Report
+from xaisim.show import report_text
 
 # The kernel against sums of Python integers ---------------------------------------------------------------------------
 
@@ -315,6 +317,10 @@ def test_a_trained_resnet_is_explained_with_saturating_accumulators(tmp_path: An
     narrow = explained(tmp_path, {**changes, "array.accumulator_bits": 16}, model="resnet18_tiny")
     assert narrow.accumulators is not None
     assert narrow.accumulators.overflowed > report.accumulators.overflowed
+    count = f"{narrow.accumulators.overflowed:,}"
+    assert f"accumulators 16 bits, saturate; {count} of " in report_text(narrow)
+    assert f">{count}<" in page_html(narrow)
+    assert Report.model_validate_json(narrow.to_json()).accumulators == narrow.accumulators
     assert narrow.fidelity is not None
     assert narrow.fidelity.sqnr_db < report.fidelity.sqnr_db
 

@@ -15,7 +15,7 @@ from xaisim.report import figures
 from xaisim.report.figures import Figure, spoken
 from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
 from xaisim.report.html import document, plot, table
-from xaisim.report.report import Completeness, Fidelity, Localisation, Report
+from xaisim.report.report import Accumulators, Completeness, Fidelity, Localisation, Report
 from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
 
 
@@ -105,6 +105,8 @@ def _fidelity(report: Report) -> str:
     left = ""
     if report.fidelity is not None:
         left = "<h3>Against float64</h3>" + table(head, _fidelity_rows(report.fidelity), numeric=(1,))
+    if report.accumulators is not None:
+        left += "<h3>Accumulators</h3>" + table(head, _accumulator_rows(report.accumulators), numeric=(1,))
     right = ""
     if report.prediction is not None:
         score, reference = f"{report.prediction.score:.5g}", f"{report.prediction.reference_score:.5g}"
@@ -132,6 +134,16 @@ def _localisation_rows(where: Localisation) -> list[tuple[str, str, str]]:
         ("pointing game", hit, "whether the largest magnitude lies in the ground truth"),
         ("relevance mass", f"{100 * where.relevance_mass:.1f} %", "share of all magnitude inside the ground truth"),
         ("area of the truth", f"{100 * where.mask_fraction:.1f} %", "that share for a map that knows nothing"),
+    ]
+
+
+def _accumulator_rows(a: Accumulators) -> list[tuple[str, str, str]]:
+    does = {"wrap": "wrap: the top bits of a larger sum are lost", "saturate": "saturate: a larger sum is clamped"}
+    return [
+        ("width", f"{a.bits} bits", does[a.policy]),
+        ("stored sums", f"{a.psum_bits} bits", "width of a sum in memory, partial or whole"),
+        ("sums", f"{a.sums:,}", "that the array made, over all launches and points"),
+        ("overflowed", f"{a.overflowed:,}", "of these are not the exact sum"),
     ]
 
 
