@@ -162,13 +162,13 @@ class Prepared:
             self.arch.model_dump_json(exclude={"description"}),
             load_costs(self.arch.costs).model_dump_json(),
             str(e.seed),
-            _code_digest(),
+            code_digest(),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @cache
-def _code_digest() -> str:
+def code_digest() -> str:
     """Return a digest of the package's code and of the pictures that formats are calibrated on."""
     state = hashlib.sha256()
     for source in sorted(Path(__file__).parent.rglob("*.py")):

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from xaisim.ir.graph import Array
 from xaisim.numerics.twin import Kind
 from xaisim.report.diff import Diff, DiffRow
 from xaisim.report.diff_text import Line, facts_of, lines_of, steepest
 from xaisim.report.figures import PHASE_COLOURS
+from xaisim.report.pen import SCALE, Pen, font
 
 FORWARD, BACKWARD = 0, 1
 _COLOURS = (PHASE_COLOURS["forward"], PHASE_COLOURS["backward"])
@@ -135,20 +136,19 @@ def tick_text(value: float) -> str:
 # --- Pillow -----------------------------------------------------------------------------------------------------------
 
 _INK, _QUIET, _LINE, _BAND = "#1a1c20", "#62666e", "#d5d8dd", "#f5f6f8"
-_SCALE = 2  # drawn twice as large, for smooth lines
 _ROW, _MARGIN, _GAP, _WIDTHS = 22, 28, 44, (440, 300, 230)
 
 
 def draw_diff(info: DiffInfo, path: str | Path) -> None:
     """Write the picture as PNG: three panels that share their rows."""
-    small = _font(14)
-    left = _MARGIN + int(max((small.getlength(name) / _SCALE for name in info.layers), default=0)) + 14
+    small = font(14)
+    left = _MARGIN + int(max((small.getlength(name) / SCALE for name in info.layers), default=0)) + 14
     width = left + sum(_WIDTHS) + 2 * _GAP + _MARGIN
     notes = _folded(info.facts, width - 2 * _MARGIN)
     top = _MARGIN + 40 + 20 * len(notes) + 66
     height = top + _ROW * len(info.layers) + 62
-    canvas = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
-    draw = _Pen(ImageDraw.Draw(canvas))
+    canvas = Image.new("RGB", (width * SCALE, height * SCALE), "white")
+    draw = Pen(ImageDraw.Draw(canvas))
     draw.text((_MARGIN, _MARGIN), info.title, 22, _INK)
     for number, line in enumerate(notes):
         draw.text((_MARGIN, _MARGIN + 38 + 20 * number), line, 14, _QUIET)
@@ -168,7 +168,7 @@ def draw_diff(info: DiffInfo, path: str | Path) -> None:
 
 
 def _panel(
-    draw: _Pen,
+    draw: Pen,
     box: tuple[int, int, int, int],
     axis: Axis,
     values: Array,
@@ -199,7 +199,7 @@ def _panel(
             draw.dot(spot, 4, colour)
 
 
-def _rings(draw: _Pen, corner: tuple[int, int, int], axis: Axis, info: DiffInfo) -> None:
+def _rings(draw: Pen, corner: tuple[int, int, int], axis: Axis, info: DiffInfo) -> None:
     """Ring the dots where the SQNR falls most and say so below the panel."""
     x, top, span = corner
     for direction, n in info.steepest:
@@ -211,46 +211,6 @@ def _rings(draw: _Pen, corner: tuple[int, int, int], axis: Axis, info: DiffInfo)
         draw.text((x, top + len(info.layers) * _ROW + 30), note, 13, _QUIET)
 
 
-class _Pen:
-    """Draws in points of the finished picture."""
-
-    def __init__(self, draw: ImageDraw.ImageDraw) -> None:
-        self.draw = draw
-
-    def text(self, at: tuple[float, float], text: str, size: int, fill: str, anchor: str = "la") -> None:
-        self.draw.text((at[0] * _SCALE, at[1] * _SCALE), text, fill=fill, font=_font(size), anchor=anchor)
-
-    def width(self, text: str, size: int) -> float:
-        return _font(size).getlength(text) / _SCALE
-
-    def line(self, spots: list[tuple[float, float]], fill: str, width: float) -> None:
-        self.draw.line([(x * _SCALE, y * _SCALE) for x, y in spots], fill=fill, width=round(width * _SCALE))
-
-    def dot(self, at: tuple[float, float], radius: float, fill: str) -> None:
-        self.draw.ellipse(self._around(at, radius), fill=fill)
-
-    def ring(self, at: tuple[float, float], radius: float, colour: str) -> None:
-        self.draw.ellipse(self._around(at, radius), outline=colour, width=2 * _SCALE)
-
-    def box(self, corners: tuple[float, float, float, float], fill: str) -> None:
-        self.draw.rectangle([c * _SCALE for c in corners], fill=fill)
-
-    @staticmethod
-    def _around(at: tuple[float, float], radius: float) -> list[float]:
-        return [
-            (at[0] - radius) * _SCALE,
-            (at[1] - radius) * _SCALE,
-            (at[0] + radius) * _SCALE,
-            (at[1] + radius) * _SCALE,
-        ]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size=size * _SCALE)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
-
-
 def _folded(facts: tuple[str, ...], most: float) -> list[str]:
     """Break every fact into lines no wider than ``most``."""
     lines = []
@@ -258,7 +218,7 @@ def _folded(facts: tuple[str, ...], most: float) -> list[str]:
         line = ""
         for word in fact.split(" "):
             longer = f"{line} {word}" if line else word
-            if line and _font(14).getlength(longer) / _SCALE > most:
+            if line and font(14).getlength(longer) / SCALE > most:
                 lines.append(line)
                 longer = f"    {word}"
             line = longer
