@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -121,7 +122,7 @@ def test_a_sum_that_kernels_get_wrong_is_found_before_it_is_rounded() -> None:
     assert rows["relu3"].enters_by is None
 
 
-@pytest.mark.parametrize("spec", ["float", BASE, "fixed16:rounding=trn"])
+@pytest.mark.parametrize("spec", ["float", BASE, "fixed16:rounding=trn", "fixed8:calibration=min_error"])
 def test_a_run_does_not_differ_from_itself(spec: str) -> None:
     found = diff(spec, spec, **CNN)
     assert found.equal
@@ -329,7 +330,8 @@ def test_the_picture_of_equal_runs_is_empty_and_can_be_drawn(tmp_path: Path) -> 
     draw_diff(info, tmp_path / "diff.png")
     with Image.open(tmp_path / "diff.png") as picture:
         assert picture.width > 900
-    assert len(diff_figure(info)["data"]) == 6
+    drawn = plotly.graph_objects.Figure(diff_figure(diff_info(against_float("saliency"))))  # checks every key
+    assert len(drawn.data) == 6
 
 
 def test_every_mask_has_a_line() -> None:
