@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from xaisim.version import __version__
 
-__all__ = ["__version__", "attribute", "diff", "explain", "profile"]
+__all__ = ["__version__", "attribute", "diff", "explain", "fewest_bits", "profile"]
 
 if TYPE_CHECKING:
-    from xaisim.api import attribute, diff, explain, profile
+    from xaisim.api import attribute, diff, explain, fewest_bits, profile
 
 
 def __getattr__(name: str) -> Any:
     """Import the API on first use: ``import xaisim`` itself stays instant."""
-    if name in ("attribute", "diff", "explain", "profile"):
+    if name in ("attribute", "diff", "explain", "fewest_bits", "profile"):
         return getattr(import_module("xaisim.api"), name)
     raise AttributeError(f"module 'xaisim' has no attribute {name!r}")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from xaisim.attribution.device import Device
 from xaisim.attribution.methods import METHODS
+from xaisim.bits import fewest_bits as fewest_bits_of
 from xaisim.compare import diff as diff_experiment
 from xaisim.config import UserError, choose, load_data
 from xaisim.experiment import Experiment, Options, Prepared, prepare
@@ -24,6 +25,7 @@ from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats, joined
+from xaisim.report.bits import FoundBits
 from xaisim.report.diff import Diff
 from xaisim.report.report import Report
 
@@ -81,6 +83,17 @@ def diff(a: str, b: str, image: str | Path | None = None, *, split: bool | None 
     A run is ``float`` or what ``numerics`` takes as text; see :func:`xaisim.compare.diff`.
     """
     return diff_experiment(experiment_of(image=image, **settings), a, b, split=split)
+
+
+def fewest_bits(
+    *, sqnr: float | None = None, spearman: float | None = None, scenes: int = 8, validation: int = 32, **settings: Any
+) -> FoundBits:
+    """Find the fewest bits with which maps have a median of ``sqnr`` (dB), ``spearman`` or both against float64.
+
+    Keywords are those of :func:`explain`; ``numerics`` is where the search starts. See :func:`xaisim.bits.fewest_bits`.
+    """
+    wish = {name: least for name, least in (("sqnr_db", sqnr), ("spearman", spearman)) if least is not None}
+    return fewest_bits_of(experiment_of(**settings), wish, scenes=scenes, validation=validation)
 
 
 @overload

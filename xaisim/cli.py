@@ -1,4 +1,4 @@
-"""The command line: explain, profile, show, list. Errors are one line each and exit with 2.
+"""The command line: explain, profile, diff, bits, show, list. Errors are one line each and exit with 2.
 
 xaisim explain                       explains a shipped test image and writes pictures, page and report
 """
@@ -251,6 +251,53 @@ def show(noun: str, rows: int, workload: str | None, **settings: Any) -> None:
     from xaisim.show import show_noun
 
     click.echo(show_noun(noun, _experiment(workload, settings), rows))
+
+
+@main.command(short_help="Find the fewest bits with which explanations are as faithful as wished.")
+@click.option("--sqnr", metavar="DB", type=float, help="Least median signal-to-noise ratio against float64.")
+@click.option("--spearman", metavar="R", type=float, help="Least median rank correlation with float64.")
+@click.option("--scenes", metavar="N", type=int, default=8, help="Calibration scenes to search on.  [default: 8]")
+@click.option("--validate", metavar="N", type=int, default=32, help="Test scenes to judge it on.  [default: 32]")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the numerics as YAML.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+@_experiment_options
+def bits(
+    sqnr: float | None,
+    spearman: float | None,
+    scenes: int,
+    validate: int,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    workload: str | None,
+    **settings: Any,
+) -> None:
+    """Find the fewest bits per class of tensors with which explanations are as faithful to float64 as wished.
+
+    Starts from --numerics and lowers the widths that move the most bits first. Every point tried is printed, and what
+    was found is judged on scenes that the search did not see. The file it writes is one for --numerics.
+
+    \b
+    xaisim bits --model cifar_cnn --method saliency --sqnr 30 -o mine.yaml
+    xaisim explain --model cifar_cnn --method saliency --numerics mine.yaml
+    """
+    from xaisim.bits import fewest_bits
+    from xaisim.report.bits import bits_text, numerics_yaml
+    from xaisim.report.save import check_yaml
+
+    wish = {"sqnr_db": sqnr, "spearman": spearman}
+    experiment = _experiment(workload, settings)
+    if output is not None:
+        check_yaml(output, force=force)
+    with _Progress(quiet=as_json) as progress:
+        given = {name: least for name, least in wish.items() if least is not None}
+        found = fewest_bits(experiment, given, scenes=scenes, validation=validate, progress=progress)
+    if output is not None:
+        output.write_text(numerics_yaml(found), encoding="utf-8")
+    click.echo(found.to_json() if as_json else bits_text(found))
+    if output is not None and not as_json:
+        click.echo(f"\nwritten to {output}")
 
 
 @main.command(name="list", short_help="List what ships, by name.")

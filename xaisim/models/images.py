@@ -56,6 +56,11 @@ def test_scene(model: Model, index: int) -> Sample:
     return Sample(f"test scene {index}", pixels, normalise(model, pixels), int(scenes["labels"][index]), mask)
 
 
+def calibration_count() -> int:
+    """Return the number of shipped calibration pictures."""
+    return len(_scenes("calibration")["images"])
+
+
 def calibration_batch(model: Model, count: int) -> Array:
     """Return ``count`` calibration pictures, (count, 3, H, W) normalised; they show training digits only."""
     images = _scenes("calibration")["images"][:count]

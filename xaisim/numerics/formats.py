@@ -26,7 +26,7 @@ _MOST_FRAC = 60
 _TRIP_BITS = MOST_TRIPS.bit_length()
 _MOST_CLIPPED_BITS = 12
 """A format of least error leaves out at most this many of the leading bits that the largest value would take."""
-_WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
+WIDTHS = ("weights", "activations", "gradients", "attributions", "path")
 
 
 def _tensor_format(text: str) -> FixedPoint:
@@ -119,7 +119,7 @@ class Numerics(Config):
             bits = _tensor_format(data["uniform"]).bits
         except ValueError:
             return data  # told at the key itself
-        return {**data, **dict.fromkeys(_WIDTHS, bits)}
+        return {**data, **dict.fromkeys(WIDTHS, bits)}
 
     @model_validator(mode="after")
     def _one_granularity(self) -> Numerics:
@@ -154,7 +154,7 @@ def load_numerics(text: str) -> Numerics:
         else:
             data[key] = value
     changed = load_data(Numerics, data, f"numerics {text!r}")
-    fixed = [key for key in changes if key in _WIDTHS and changed.uniform is not None]
+    fixed = [key for key in changes if key in WIDTHS and changed.uniform is not None]
     if fixed:
         raise UserError(f"numerics {text!r}: {fixed[0]} is given by the uniform format {changed.uniform}")
     return changed

@@ -83,6 +83,21 @@ def check_directory(directory: str | Path, names: Sequence[str] = RESULT_FILES, 
         raise UserError(f"{directory / blocked[0]}: is a folder where a result file should go")
 
 
+def check_yaml(file: Path, *, force: bool = False) -> None:
+    """Raise :class:`UserError` unless a YAML file can be written: it is new in a folder that exists, or ``force``."""
+    if file.suffix not in (".yaml", ".yml"):
+        raise UserError(f"{file}: numerics are a .yaml file; choose such a name")
+    try:
+        if file.is_dir() or not file.absolute().parent.is_dir():
+            raise UserError(f"{file}: is a folder" if file.is_dir() else f"{file}: there is no folder {file.parent}")
+        if file.exists() and not force:
+            raise UserError(f"{file}: exists already; choose another name or use --force")
+    except OSError as error:
+        raise UserError(f"{str(file)[:60]}: cannot be written: {error.strerror or error}") from None
+    if not os.access(file if file.exists() else file.absolute().parent, os.W_OK):
+        raise UserError(f"{file}: cannot be written: permission denied")
+
+
 def _check_parent(directory: Path) -> None:
     """Find the nearest folder above that exists and see that one can be made in it."""
     if directory.is_symlink():
