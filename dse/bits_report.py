@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from xaisim.report.pen import SCALE, Pen
+from xaisim.report.pen import SCALE, Pen, save_picture
 
 Array = np.ndarray
 Cells = dict[tuple[str, str, str, int], dict[str, Array]]
@@ -263,7 +263,7 @@ def draw(estimates: Estimates, path: Path) -> None:
             corner = (_LEFT + n * (_PANEL[0] + _GAP[0]), top + 28)
             _draw_panel(pen, corner, limits, group, ticks=n == 0)
         top += _PANEL[1] + _GAP[1] + 24
-    canvas.resize((width, height), Image.Resampling.LANCZOS).save(path, optimize=True)
+    save_picture(canvas, path)
 
 
 def _legend(pen: Pen, at: tuple[float, float], names: list[str]) -> None:

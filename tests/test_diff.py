@@ -70,7 +70,7 @@ def test_a_changed_rounding_mode_is_found_at_its_tensor(tensor: str, mode: str) 
     assert before
     assert not any(r.differing for r in before)
     changed = row(found, tensor)
-    assert changed.enters_by == "rounding"
+    assert changed.enters_by == "arithmetic"
     assert changed.largest_error_lsb == 1  # two modes round to neighbours
     assert found.first.a != found.first.b
     assert abs(found.first.a - found.first.b) == changed.largest_error == 2.0**-11
@@ -118,7 +118,7 @@ def test_a_sum_that_kernels_get_wrong_is_found_before_it_is_rounded() -> None:
     assert first is not None
     assert first.name == "conv3.exact"
     rows = {r.name: r for r in rows_of(device.tallies, "b")}
-    assert rows["conv3.exact"].enters_by == "kernels"
+    assert rows["conv3.exact"].enters_by == "arithmetic"
     assert rows["relu3"].enters_by is None
 
 

@@ -17,7 +17,7 @@ from xaisim.numerics.twin import Kind, Tally
 from xaisim.report.report import Part, Real
 
 Side = Literal["a", "b"]
-Entry = Literal["rounding", "kernels", "flips", "constants"]
+Entry = Literal["arithmetic", "flips", "constants"]
 WIDEST_TENSOR = 32  # bits; only sums are wider
 
 
@@ -57,9 +57,8 @@ class DiffRow(Part):
     growth_db: Real | None
     """How far the SQNR falls below that of the worst tensor it is made from; none where that one does not differ."""
     enters_by: Entry | None
-    """It differs though the values it is made from do not: a mask or index does, a constant, or nothing.
-
-    Then it is how the value is rounded, or how the kernels sum it where it is not rounded."""
+    """It differs though the values it is made from do not: a mask or index does, a constant, or nothing does and it is
+    summed or rounded otherwise."""
 
 
 class Loss(Part):
@@ -139,9 +138,9 @@ def loss(reference: Array, other: Array) -> Loss:
 
 
 def rows_of(tallies: Sequence[Tally], lsb_of: Side | None) -> tuple[DiffRow, ...]:
-    """Return the rows of all launches in the order of execution."""
+    """Return the rows of all launches in the order of execution; sums that a run did not show have none."""
     known: dict[tuple[str, str], Tally] = {(t.point.kernel, t.point.name): t for t in tallies}
-    return tuple(_row(tally, known, lsb_of) for tally in tallies)
+    return tuple(_row(tally, known, lsb_of) for tally in tallies if tally.elements)
 
 
 def first_difference(tallies: Sequence[Tally]) -> Place | None:
@@ -184,9 +183,7 @@ def _entry(tally: Tally, kinds: set[Kind]) -> Entry | None:
         return None
     if kinds & {Kind.MASK, Kind.INDEX}:
         return "flips"
-    if kinds:
-        return "constants"
-    return "kernels" if tally.point.kind is Kind.EXACT else "rounding"
+    return "constants" if kinds else "arithmetic"
 
 
 def _differing(tally: Tally, known: dict[tuple[str, str], Tally]) -> set[Kind]:
@@ -194,9 +191,8 @@ def _differing(tally: Tally, known: dict[tuple[str, str], Tally]) -> set[Kind]:
     kinds: set[Kind] = set()
     for name in tally.point.sources:
         source = known[tally.point.kernel, name]
-        if source.differing:
-            behind = _differing(source, known) if source.point.kind is Kind.EXACT else set()
-            kinds |= behind or {source.point.kind}
+        behind = _differing(source, known) if source.point.kind is Kind.EXACT else set()
+        kinds |= behind or ({source.point.kind} if source.differing else set())
     return kinds
 
 

@@ -21,7 +21,7 @@ from xaisim.numerics.twin import Kind
 from xaisim.report.diff import Diff, DiffRow
 from xaisim.report.diff_text import Line, facts_of, lines_of, steepest
 from xaisim.report.figures import PHASE_COLOURS
-from xaisim.report.pen import SCALE, Pen, font
+from xaisim.report.pen import SCALE, Pen, font, save_picture
 
 FORWARD, BACKWARD = 0, 1
 _COLOURS = (PHASE_COLOURS["forward"], PHASE_COLOURS["backward"])
@@ -164,7 +164,7 @@ def draw_diff(info: DiffInfo, path: str | Path) -> None:
         if values is info.sqnr_db:
             _rings(draw, (x, top, span), axis, info)
         x += span + _GAP
-    canvas.resize((width, height), Image.Resampling.LANCZOS).save(path, optimize=True)
+    save_picture(canvas, path)
 
 
 def _panel(

@@ -6,8 +6,9 @@ canvas = Image.new("RGB", (width * SCALE, height * SCALE)); Pen(ImageDraw.Draw(c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 SCALE = 2
 Spot = tuple[float, float]
@@ -19,6 +20,13 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     if not isinstance(found, ImageFont.FreeTypeFont):
         raise TypeError("Pillow was built without FreeType")
     return found
+
+
+def save_picture(canvas: Image.Image, path: str | Path) -> None:
+    """Write a finished canvas as PNG, in its final size and in as many colours as a drawing needs."""
+    width, height = canvas.size
+    small = canvas.resize((width // SCALE, height // SCALE), Image.Resampling.LANCZOS)
+    small.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 class Pen:
