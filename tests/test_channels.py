@@ -220,6 +220,11 @@ def test_an_override_of_a_weight_gives_all_its_channels_one_format() -> None:
     assert str(fixed.constants["w"].type.format) == "q6.4"
 
 
+def test_a_graph_prints_the_range_of_its_lifts() -> None:
+    fixed, _ = launched(one_layer(2.0 ** -np.arange(6)[:, None] * np.ones((6, 2))), np.ones((1, 2)), PER_CHANNEL)
+    assert " lift=0..5 " in str(exact_of(fixed))
+
+
 def test_one_uniform_format_and_scales_per_channel_exclude_each_other() -> None:
     with pytest.raises(ValueError, match=r"needs calibrated formats; uniform q16\.8 gives all one"):
         Numerics(uniform="q16.8", per_channel=True)

@@ -167,6 +167,20 @@ def test_calibrated_formats_cost_what_a_profile_says() -> None:
     assert calibrated.weights == "random weights (seed 0)"
 
 
+@pytest.mark.parametrize("method", ["integrated_gradients", "gradcam"])
+@pytest.mark.parametrize("change", ["per_channel=true", "running_sum=20", "calibration=min_error"])
+def test_a_way_of_choosing_formats_costs_what_a_profile_says(method: str, change: str) -> None:
+    options: dict[str, Any] = {"n_steps": 2} if method == "integrated_gradients" else {}
+    options |= {"model": "cifar_cnn", "method": method, "numerics": f"fixed8:{change}", "target": 1}
+    values, shapes = explain("scene:1", **options), profile(**options)
+    assert (values.cycles, values.energy_uj, values.memory) == (shapes.cycles, shapes.energy_uj, shapes.memory)
+    plain = profile(**{**options, "numerics": "fixed8"})
+    if change == "per_channel=true" and method == "integrated_gradients":
+        assert shapes.memory.peak_bytes["dram"] > plain.memory.peak_bytes["dram"], "backward has weights of its own"
+    if change == "running_sum=20" and method == "integrated_gradients":
+        assert shapes.traffic_bytes["dram"].read < plain.traffic_bytes["dram"].read, "a narrower sum goes to memory and back"
+
+
 def test_forward_alone_is_inference() -> None:
     report = profiled("cifar_cnn", "forward")
     assert (report.cycles.explanation, report.overhead, report.macs.backward) == (0, 0.0, 0)
