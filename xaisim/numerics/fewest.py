@@ -5,7 +5,8 @@ fewest({"weights": 16, "gradients": 16}, meets, saving={"weights": 3e6, "gradien
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 LEAST_BITS = 2
 
@@ -22,67 +23,66 @@ def fewest(most: Mapping[str, int], meets: Callable[[Widths], bool], saving: Map
     classes get as many more bits as the wish takes, and give them back one by one, the most expensive class first.
     Last, a bit of an expensive class is traded for some more of every cheaper class, where that saves.
     """
-    known: dict[tuple[int, ...], bool] = {}
-
-    def good(widths: Mapping[str, int]) -> bool:
-        key = tuple(widths[name] for name in most)
-        if key not in known:
-            known[key] = meets(dict(widths))
-        return known[key]
-
-    if not good(most):
+    search = _Search(most, meets, saving)
+    if not search.good(most):
         return None
-    alone = {name: _bisect(most, name, good) for name in most}
+    search.least = {name: search.alone(name) for name in most}
     extra = 0
-    while not good(widths := {name: min(most[name], bits + extra) for name, bits in alone.items()}):
+    while not search.good(widths := {name: min(most[name], bits + extra) for name, bits in search.least.items()}):
         extra += 1
     order = sorted(most, key=lambda name: (-saving[name], name))
-    widths = _lowered(widths, alone, order, good)
+    widths = search.lowered(widths, order)
     for place, name in enumerate(order):
-        while traded := _traded(widths, name, order[place + 1 :], most, alone, saving, good):
-            widths = _lowered(traded, alone, order[place + 1 :], good)
-    return _lowered(widths, alone, order, good)
+        while traded := search.traded(widths, name, order[place + 1 :]):
+            widths = search.lowered(traded, order[place + 1 :])
+    return search.lowered(widths, order)
 
 
-def _bisect(most: Mapping[str, int], name: str, good: Callable[[Mapping[str, int]], bool]) -> int:
-    """Return the least width of one class that will do while all others have their most."""
-    low, high = LEAST_BITS, most[name]
-    while low < high:
-        middle = (low + high) // 2
-        if good({**most, name: middle}):
-            high = middle
-        else:
-            low = middle + 1
-    return high
+@dataclass(slots=True)
+class _Search:
+    """The moves of the search, and what is known of every point."""
 
+    most: Mapping[str, int]
+    meets: Callable[[Widths], bool]
+    saving: Mapping[str, float]
+    least: Widths = field(default_factory=dict)
+    known: dict[tuple[int, ...], bool] = field(default_factory=dict)
 
-def _lowered(
-    widths: Widths, least: Mapping[str, int], order: list[str], good: Callable[[Mapping[str, int]], bool]
-) -> Widths:
-    """Take bits away, class by class in ``order``, as long as the wish is met."""
-    for name in order:
-        while widths[name] > least[name] and good(lower := {**widths, name: widths[name] - 1}):
-            widths = lower
-    return widths
+    def good(self, widths: Mapping[str, int]) -> bool:
+        """Return whether a point meets the wish, trying it once."""
+        key = tuple(widths[name] for name in self.most)
+        if key not in self.known:
+            self.known[key] = self.meets(dict(widths))
+        return self.known[key]
 
+    def alone(self, name: str) -> int:
+        """Return the least width of one class that will do while all others have their most."""
+        low, high = LEAST_BITS, self.most[name]
+        while low < high:
+            middle = (low + high) // 2
+            if self.good({**self.most, name: middle}):
+                high = middle
+            else:
+                low = middle + 1
+        return high
 
-def _traded(
-    widths: Widths,
-    name: str,
-    cheaper: list[str],
-    most: Mapping[str, int],
-    least: Mapping[str, int],
-    saving: Mapping[str, float],
-    good: Callable[[Mapping[str, int]], bool],
-) -> Widths | None:
-    """Give up one bit of a class for as few more of each cheaper one as meet the wish, or None where nothing saves."""
-    lower = {**widths, name: widths[name] - 1}
-    for extra in range(1, max((most[other] - widths[other] for other in cheaper), default=0) + 1):
-        traded = lower | {other: min(most[other], widths[other] + extra) for other in cheaper}
-        if sum(saving[other] * (widths[other] - traded[other]) for other in widths) <= 0 or traded[name] < least[name]:
-            return None
-        if extra == 1 and not good(lower | {other: most[other] for other in cheaper}):
-            return None
-        if good(traded):
-            return traded
-    return None
+    def lowered(self, widths: Widths, order: Sequence[str]) -> Widths:
+        """Take bits away, class by class in ``order``, as long as the wish is met."""
+        for name in order:
+            while widths[name] > self.least[name] and self.good(lower := {**widths, name: widths[name] - 1}):
+                widths = lower
+        return widths
+
+    def traded(self, widths: Widths, name: str, cheaper: Sequence[str]) -> Widths | None:
+        """Give up one bit of a class for as few more of each cheaper one as will do, or None where nothing saves."""
+        lower = {**widths, name: widths[name] - 1}
+        room = max((self.most[other] - widths[other] for other in cheaper), default=0)
+        for extra in range(1, room + 1 if lower[name] >= self.least[name] else 0):
+            traded = lower | {other: min(self.most[other], widths[other] + extra) for other in cheaper}
+            if sum(self.saving[other] * (widths[other] - traded[other]) for other in widths) <= 0:
+                return None
+            if extra == 1 and not self.good(lower | {other: self.most[other] for other in cheaper}):
+                return None
+            if self.good(traded):
+                return traded
+        return None
