@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import click
@@ -91,10 +92,7 @@ class Decisions:
             self.indices.append(flat.astype(np.uint8))
 
     def flips(self, other: Decisions, samples: int) -> tuple[Array, Array]:
-        """Return which share of masks and of indices differs, per sample; NaN where none are stored.
-
-        A path method's rows are its points: all belong to its one sample.
-        """
+        """Return which share of masks and of indices differs, per sample; NaN where none are stored."""
         found = []
         for own, theirs, elements in zip(
             (self.masks, self.indices), (other.masks, other.indices), self.elements, strict=True
@@ -107,44 +105,57 @@ class Decisions:
         return found[0], found[1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Run:
-    """The maps (N, …), logits' classes and decisions of some scenes of one class."""
+    """The maps (N, …) of some scenes of one class, the classes predicted, and what was decided."""
 
-    maps: list[Array]
+    maps: Array
     predicted: Array
-    decisions: list[Decisions]
+    decisions: Decisions | None
+
+    @cached_property
+    def sorted(self) -> list[tuple[Array, Array]]:
+        """Return of every map its centred ranks, and its elements by falling magnitude: sorted once for all figures."""
+        found = []
+        for map in self.maps:
+            ranks = metrics.ranks(map)
+            found.append((ranks - ranks.mean(), np.argsort(-np.abs(map).reshape(-1), kind="stable")))
+        return found
 
 
 def run(p: Prepared, formats: Formats | None, x: Array, target: int) -> Run:
-    """Explain scenes ``x`` (N, C, H, W) of one class: all at once, or one by one where path points are the batch."""
+    """Explain scenes ``x`` (N, C, H, W) of one class: all at once, or one by one where path points are the batch.
+
+    Decisions are kept of single gradients: on a path they would cost more than the run itself.
+    """
+    method, graph = METHODS[p.experiment.method], p.model.graph
     device = FloatDevice() if formats is None else p.device(formats)
-    logits = METHODS["forward"].run(device, p.model.graph, x, target).real()
-    alone = "n_steps" in p.options
-    maps: list[Array] = []
-    decisions: list[Decisions] = []
-    for part in np.split(x, len(x)) if alone else [x]:
-        device = FloatDevice(batch_size=len(x)) if formats is None else p.device(formats)
-        device.batch_size = N_STEPS if alone else len(x)  # one window, the same for both runs
-        decisions.append(Decisions(device))
-        maps += list(METHODS[p.experiment.method].run(device, p.model.graph, part, target, **p.options).real())
-    return Run(maps, logits.argmax(axis=1), decisions)
+    predicted = METHODS["forward"].run(device, graph, x, target).real().argmax(axis=1)
+    if "n_steps" in p.options:
+        maps = [method.run(device, graph, x[n : n + 1], target, **p.options).real() for n in range(len(x))]
+        return Run(np.concatenate(maps), predicted, None)
+    decisions = Decisions(device)
+    device.batch_size = len(x)  # one window: the rows of both runs are the scenes
+    return Run(method.run(device, graph, x, target, **p.options).real(), predicted, decisions)
 
 
 def figures_of(reference: Run, fixed: Run) -> dict[str, list[float]]:
     """Return every figure of every scene; 1 in ``prediction`` where both predict the same class."""
     rows: dict[str, list[float]] = {name: [] for name in FIGURES}
-    for real, found in zip(reference.maps, fixed.maps, strict=True):
+    for real, found, (ranks, order), (own_ranks, own_order) in zip(
+        reference.maps, fixed.maps, reference.sorted, fixed.sorted, strict=True
+    ):
         rows["sqnr_db"].append(metrics.sqnr_db(real, found))
         rows["cosine"].append(metrics.cosine(real, found))
-        rows["spearman"].append(metrics.spearman(real, found))
+        rows["spearman"].append(metrics.cosine(ranks, own_ranks))
         for percent in (1, 5, 10):
-            rows[f"topk_{percent}pct"].append(metrics.top_k_intersection(real, found, percent / 100))
+            k = max(1, round(percent / 100 * found.size))
+            rows[f"topk_{percent}pct"].append(len(np.intersect1d(order[:k], own_order[:k])) / k)
         rows["zeros"].append(float((found == 0).mean()))
-    samples = len(reference.maps) // len(reference.decisions)
-    for one, other in zip(fixed.decisions, reference.decisions, strict=True):
-        for name, shares in zip(("mask_flips", "index_flips"), one.flips(other, samples), strict=True):
-            rows[name] += shares.tolist()
+    flips = (np.full(len(fixed.maps), np.nan),) * 2
+    if fixed.decisions is not None and reference.decisions is not None:
+        flips = fixed.decisions.flips(reference.decisions, len(fixed.maps))
+    rows["mask_flips"], rows["index_flips"] = (shares.tolist() for shares in flips)
     rows["prediction"] = (reference.predicted == fixed.predicted).astype(float).tolist()
     return rows
 
