@@ -22,7 +22,12 @@ Cells = dict[tuple[str, str, str, int], dict[str, Array]]
 
 RESAMPLES, CONFIDENCE = 2000, 0.95
 MEANS = ("mask_flips", "index_flips", "zeros", "prediction")
-TITLES = {"sqnr_db": "SQNR, dB", "spearman": "Spearman's rank correlation", "topk_1pct": "Top 1 % kept"}
+TITLES = {
+    "sqnr_db": "SQNR, dB",
+    "spearman": "Spearman's rank correlation",
+    "cosine": "Cosine",
+    "topk_1pct": "Top 1 % kept",
+}
 WANTED = {"sqnr_db": 20.0, "spearman": 0.9, "topk_1pct": 0.9}
 START, END = "<!-- made by dse/bits.py: do not edit -->", "<!-- end of what dse/bits.py made -->"
 
@@ -125,7 +130,12 @@ def _text(e: Estimate | None, most: int, percent: bool = False) -> str:
         return ""
     scale = 100 if percent else 1
     few = f" ({e.scenes})" if e.scenes < most else ""
-    return f"{scale * e.value:.3g} [{scale * e.low:.3g}, {scale * e.high:.3g}]{few}"
+    return f"{_number(scale * e.value)} [{_number(scale * e.low)}, {_number(scale * e.high)}]{few}"
+
+
+def _number(value: float) -> str:
+    """Return three digits, and as many nines as tell a value from 1."""
+    return f"{value:.3g}" if not 0.9 < value < 1 else f"{value:.{min(6, 1 - math.floor(math.log10(1 - value)))}f}"
 
 
 def _most(estimates: Estimates) -> int:

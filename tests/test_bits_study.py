@@ -111,6 +111,13 @@ def test_wider_is_closer_and_the_report_says_so(done: Path) -> None:
     text = (done / "bits.md").read_text()
     e = bits_report.estimate("sqnr_db", wide)
     assert f"| 16 | {e.value:.3g} [{e.low:.3g}, {e.high:.3g}] |" in text
+    assert [bits_report._number(v) for v in (0.123456, 0.95, 0.9996, 1.0, 35.81)] == [
+        "0.123",
+        "0.950",
+        "0.99960",
+        "1",
+        "35.8",
+    ]
     with Image.open(done / "bits.png") as picture:
         assert picture.height > 400
 
