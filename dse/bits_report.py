@@ -106,6 +106,7 @@ def _sections(cells: Cells, estimates: Estimates) -> list[str]:
     method = (
         f"Over {scenes}. Medians over scenes (means of rates) with {100 * CONFIDENCE:.0f} % percentile bootstrap "
         f"intervals from {RESAMPLES:,} resamples of the scenes."
+        + (" The study is not complete; the same command goes on." if len(counts) > 1 else "")
     )
     parts = [method, "![Fidelity against bits](bits.png)", _fewest(estimates, models, methods)]
     for model in models:
