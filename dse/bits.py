@@ -57,10 +57,10 @@ class Setting:
 
 
 def settings_of(method: str, widths: tuple[int, ...], narrowed: tuple[str, ...]) -> list[Setting]:
-    """Return the settings of one method; a class at 16 bits is the same as all at 16."""
+    """Return the settings of one method; classes alone at even widths below 16, where they are all at 16."""
     has_path = "n_steps" in METHODS[method].options
     kinds = [kind for kind in narrowed if kind != "path" or has_path]
-    return [Setting(k, b) for k in kinds for b in widths if k == "all" or b < MOST_BITS]
+    return [Setting(k, b) for k in kinds for b in widths if k == "all" or (b < MOST_BITS and b % 2 == 0)]
 
 
 class Decisions:
