@@ -198,7 +198,7 @@ def _decisions(estimates: Estimates, model: str) -> str:
 
 
 def _narrowed(estimates: Estimates, model: str, methods: list[str]) -> str:
-    keys = [k for k in estimates if k[0] == model and k[2] != "all" and k[3] < 16 and k[4] == "sqnr_db"]
+    keys = [k for k in estimates if k[0] == model and k[2] != "all" and k[3] in range(4, 16, 2) and k[4] == "sqnr_db"]
     widths = sorted({k[3] for k in keys})
     rows = []
     for method in methods:
