@@ -14,8 +14,8 @@ from xaisim.ir.types import FixedPoint, Overflow, Rounding
 Array = np.ndarray
 Pair = tuple[int, int]
 
-_ROUNDING = {mode: code for code, mode in enumerate(Rounding)}
-_OVERFLOW = {mode: code for code, mode in enumerate(Overflow)}
+ROUNDING = {mode: code for code, mode in enumerate(Rounding)}
+OVERFLOW = {mode: code for code, mode in enumerate(Overflow)}
 
 
 @njit(cache=True, nogil=True)
@@ -196,7 +196,7 @@ def _round_shift(v, shift, rounding):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _requant(values, out, shift, rounding, overflow, low, high):  # type: ignore[no-untyped-def] # numba
+def requant_into(values, out, shift, rounding, overflow, low, high):  # type: ignore[no-untyped-def] # numba
     for i in range(values.size):
         v = values[i]
         if shift > 0:
@@ -224,12 +224,12 @@ def requant(values: Array, from_frac: int, to: FixedPoint) -> Array:
     """Move integers with ``from_frac`` fraction bits to format ``to``: the only operation that rounds."""
     source = np.ascontiguousarray(values, np.int64)
     out = np.empty_like(source)
-    _requant(
+    requant_into(
         source.reshape(-1),
         out.reshape(-1),
         from_frac - to.frac,
-        _ROUNDING[to.rounding],
-        _OVERFLOW[to.overflow],
+        ROUNDING[to.rounding],
+        OVERFLOW[to.overflow],
         -to.high if to.overflow is Overflow.SAT_SYM and to.signed else to.low,
         to.high,
     )

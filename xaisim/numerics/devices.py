@@ -7,13 +7,15 @@ device.program                                       what was launched: this is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from xaisim.attribution.device import Kernel, Launch, Tensor
 from xaisim.hardware.array import AccumulatorPolicy
 from xaisim.ir.graph import Array, Graph, Observer, evaluate, verify
+from xaisim.ir.plan import Packs, Plan
+from xaisim.ir.threads import in_parallel, thread_count
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
 from xaisim.numerics.quantise import quantise
@@ -26,6 +28,9 @@ Arrange = Callable[[Graph], Graph]
 
 _BATCH_BUDGET_BYTES = 96 << 20
 """Live tensors of one evaluated batch stay about within this, so that any number of trips fits in memory."""
+
+_SAMPLES_AT_ONCE, _CACHE_ELEMENTS = 4, 2 << 20
+"""A thread's share: this many samples, or as many as keep about this many numbers alive, 16 bits each."""
 
 
 class FloatDevice:
@@ -61,16 +66,25 @@ class FloatDevice:
 
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
         """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
-        batch = self.batch_size or batch_size_for(graph)
         most = min((node.attrs["trips"] for node in graph.nodes if node.op == "accumulate"), default=trips)
         if trips > most:
             raise ValueError(f"{name}: {trips} trips are more than the {most} that its sum can take")
+        count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
+        cut = list(windows(arrays, trips, self.batch_size or self.batch_for(graph, count)))
         parts = []
-        for window, done, count in windows(arrays, trips, batch):
-            parts.append(evaluate(graph, window, observe=self.observe))
+        for part, (_, done, _) in zip(self.evaluated(graph, [window for window, _, _ in cut]), cut, strict=True):
+            parts.append(part)
             if self.progress:
                 self.progress(name, done, count)
         return joined(graph, parts, arrays)
+
+    def batch_for(self, graph: Graph, count: int) -> int:  # noqa: ARG002 - other devices divide the samples
+        """Return how many of ``count`` samples to evaluate at once."""
+        return batch_size_for(graph)
+
+    def evaluated(self, graph: Graph, windows: Sequence[Mapping[str, Array]]) -> Iterable[dict[str, Array]]:
+        """Yield the outputs for every window of samples, in order."""
+        return (evaluate(graph, window, observe=self.observe) for window in windows)
 
 
 def windows(arrays: Mapping[str, Array], trips: int, batch: int) -> Iterator[tuple[dict[str, Array], int, int]]:
@@ -120,6 +134,7 @@ class FixedDevice(FloatDevice):
         observe: Observer | None = None,
         batch_size: int | None = None,
         progress: Progress | None = None,
+        naive: bool = False,
     ) -> None:
         """``policy`` and ``psum_bits`` as in ``quantise``; ``arrange`` gives saturating sums the machine's order."""
         super().__init__(observe=observe, batch_size=batch_size, progress=progress)
@@ -128,6 +143,9 @@ class FixedDevice(FloatDevice):
         self.policy = policy
         self.psum_bits = psum_bits
         self.arrange = arrange
+        self.naive = naive
+        """Evaluate node by node on int64, by the definitions, instead of the fast plan; the bits are the same."""
+        self._packs: Packs = {}
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
         """Quantise; tensors that another kernel left keep their format."""
@@ -156,6 +174,25 @@ class FixedDevice(FloatDevice):
         if not isinstance(format, FixedPoint):
             raise TypeError(f"an input of a fixed-point kernel has format {format}")
         return to_integers(feed, format)
+
+    def batch_for(self, graph: Graph, count: int) -> int:
+        """Return how many samples a thread takes at once: few enough to stay in its cache and in the budget."""
+        if self.naive:
+            return batch_size_for(graph)
+        near = max(_SAMPLES_AT_ONCE, _CACHE_ELEMENTS // peak_elements(graph))
+        return max(1, min(near, batch_size_for(graph), -(-count // thread_count())))
+
+    def evaluated(self, graph: Graph, windows: Sequence[Mapping[str, Array]]) -> Iterable[dict[str, Array]]:
+        """Yield the outputs for every window; windows run side by side, one alone divides its sums among threads."""
+        if self.naive:
+            yield from super().evaluated(graph, windows)
+            return
+        plan = Plan(graph, self._packs)
+        threads = thread_count()
+        if self.observe or len(windows) == 1 or threads == 1:
+            yield from (plan.run(window, threads=threads, observe=self.observe) for window in windows)
+        else:
+            yield from in_parallel(plan.run, windows, threads)
 
 
 class DryDevice(FixedDevice):

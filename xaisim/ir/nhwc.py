@@ -1,0 +1,245 @@
+"""Maps in storage order: NHWC, at most 16 bits, and the window operators on them.
+
+An integer is stored as ``value − zero`` in int16 (zero is 2^15 for unsigned 16-bit formats, else 0), so that one
+multiplier serves signed and unsigned; order is kept, so maxima may be taken as they are.
+Masks are 0 and −1 in int8, pool indices uint8.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from xaisim.ir.machine import LANES, call
+from xaisim.ir.products import Packed, aligned
+from xaisim.ir.tail import Tail, code, fields, finish
+from xaisim.ir.types import FixedPoint
+
+Array = np.ndarray
+Pair = tuple[int, int]
+
+
+def fits(format: object) -> bool:
+    """Return whether numbers of a format can be stored in 16 bits."""
+    return isinstance(format, FixedPoint) and format.bits <= 16
+
+
+def zero_of(format: FixedPoint) -> int:
+    """Return the integer that is stored as 0."""
+    return 1 << 15 if format.high > np.iinfo(np.int16).max else 0
+
+
+def stored(values: Array, zero: int) -> Array:
+    """Return integers (N, C, H, W) or (N, C) as a map."""
+    spread = values[:, :, None, None] if values.ndim == 2 else values
+    out = new_map((len(values), *spread.shape[2:], spread.shape[1]))
+    np.subtract(spread.transpose(0, 2, 3, 1), zero, out=out, casting="unsafe")
+    return out
+
+
+def integers(map: Array, zero: int, rank: int) -> Array:
+    """Return a map as int64 (N, C, H, W), or (N, C) where the sample has one axis."""
+    values = np.ascontiguousarray(map.transpose(0, 3, 1, 2), np.int64)
+    if zero:
+        values += zero
+    return values.reshape(len(map), -1) if rank == 1 else values
+
+
+def new_map(shape: tuple[int, ...], dtype: type = np.int16) -> Array:
+    """Return an uninitialised map with the room behind it that the blocks may read."""
+    return aligned(int(np.prod(shape)), dtype).reshape(shape)
+
+
+@njit(cache=True, nogil=True)
+def _copy(map, out, top, left):  # type: ignore[no-untyped-def] # numba
+    """Copy the rows and columns of ``map`` that ``out`` has room for."""
+    _, H, W, C = map.shape
+    first, last = max(0, -left), min(W, out.shape[2] - left)
+    for n in range(len(map)):
+        for y in range(max(0, -top), min(H, out.shape[1] - top)):
+            source = map[n, y].reshape(-1)
+            line = out[n, y + top].reshape(-1)
+            line[(first + left) * C : (last + left) * C] = source[first * C : last * C]
+
+
+@njit(cache=True, nogil=True)
+def _copy_bytes(map, out, top, left, add):  # type: ignore[no-untyped-def] # numba
+    """The same for bytes, with ``add`` added."""
+    _, H, W, C = map.shape
+    first, last = max(0, -left), min(W, out.shape[2] - left)
+    for n in range(len(map)):
+        for y in range(max(0, -top), min(H, out.shape[1] - top)):
+            source = map[n, y].reshape(-1)[first * C : last * C]
+            line = out[n, y + top].reshape(-1)[(first + left) * C : (last + left) * C]
+            for i in range(len(source)):
+                line[i] = np.uint8(source[i] + np.int16(add))
+
+
+@njit(cache=True, nogil=True)
+def _surround(out, size, top, left, zero):  # type: ignore[no-untyped-def] # numba
+    """Fill what lies outside the H × W places of a map with ``zero``."""
+    H, W = size
+    _, rows, columns, _ = out.shape
+    before, after = max(0, left), min(columns, max(0, left + W))
+    for n in range(len(out)):
+        for y in range(rows):
+            if 0 <= y - top < H:
+                out[n, y, :before] = zero
+                out[n, y, after:] = zero
+            else:
+                out[n, y] = zero
+
+
+def padded(map: Array, packed: Packed, zero: int, *, signed: bool) -> Array:
+    """Return what a window reads of a map: its rows and columns with zeros around, or less than the map.
+
+    For 8-bit blocks the result is uint8 and holds value + 128 for signed numbers.
+    """
+    top, left = packed.window.corner
+    rows, columns = packed.extent
+    if not packed.fours and (top, left) == (0, 0) and (rows, columns) == map.shape[1:3]:
+        return map
+    out = new_map((len(map), rows, columns, map.shape[3]), np.uint8 if packed.fours else np.int16)
+    if packed.fours:
+        _copy_bytes(map, out, top, left, zero + 128 * signed)
+        _surround(out, map.shape[1:3], top, left, 128 * signed)
+    else:
+        _copy(map, out, top, left)
+        _surround(out, map.shape[1:3], top, left, -zero)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def max_pool(map, out, index, R, S, stride_y, stride_x, top, left):  # type: ignore[no-untyped-def] # numba
+    """Write window maxima and the place of the first one (r·S + s, scan order), all channels of a place at once."""
+    N, H, W, C = map.shape
+    for n in range(N):
+        for p in range(out.shape[1]):
+            for q in range(out.shape[2]):
+                best = out[n, p, q]
+                place = index[n, p, q]
+                empty = True
+                for r in range(R):
+                    y = p * stride_y + r - top
+                    if y < 0 or y >= H:
+                        continue
+                    for s in range(S):
+                        x = q * stride_x + s - left
+                        if x < 0 or x >= W:
+                            continue
+                        values = map[n, y, x]
+                        if empty:
+                            for c in range(C):
+                                best[c] = values[c]
+                                place[c] = r * S + s
+                            empty = False
+                        else:
+                            for c in range(C):
+                                larger = values[c] > best[c]
+                                best[c] = values[c] if larger else best[c]
+                                place[c] = np.uint8(r * S + s) if larger else place[c]
+
+
+@njit(cache=True, nogil=True)
+def spread(phased, out, dy, dx):  # type: ignore[no-untyped-def] # numba
+    """Put the dy · dx phases, side by side in the channels of ``phased``, to their places in ``out``."""
+    N, H, W, K = out.shape
+    for n in range(N):
+        for y in range(H):
+            for x in range(W):
+                first = (y % dy * dx + x % dx) * K
+                for k in range(K):
+                    out[n, y, x, k] = phased[n, y // dy, x // dx, first + k]
+
+
+@njit(cache=True, nogil=True)
+def _emit(v, width, at, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+    """Take a row of exact values through the tail, compiled where it can be."""
+    if code != 0 and width % LANES == 0:
+        call(code, (v.ctypes.data, 0, 0, 1, width // LANES, at.ctypes.data, listed.ctypes.data))  # type: ignore[call-arg]
+    else:
+        finish(v, 1, width, width, at, tail)
+
+
+def max_unpool(
+    map: Array, zero: int, index: Array, size: Pair, kernel: Pair, stride: Pair, corner: Pair, tail: Tail
+) -> None:
+    """Send every value to the place its index names (windows may overlap, so sums happen), then ``tail``."""
+    _max_unpool(map, zero, index, *size, *kernel, *stride, *corner, tail, fields(tail), code(tail, "row"))
+
+
+@njit(cache=True, nogil=True)
+def _max_unpool(map, zero, index, H, W, R, S, stride_y, stride_x, top, left, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+    N, P, Q, C = map.shape
+    v = np.empty(W * C, np.int64)
+    total = np.empty(W * C, np.int32)
+    at = np.empty(1, np.int64)
+    for n in range(N):
+        for y in range(H):
+            total[:] = 0
+            for p in range(max(0, -(-(y + top - R + 1) // stride_y)), min(P, (y + top) // stride_y + 1)):
+                r = y + top - p * stride_y
+                for q in range(Q):
+                    for s in range(S):
+                        x = q * stride_x + s - left
+                        if 0 <= x < W:
+                            wanted = np.uint8(r * S + s)
+                            for c in range(C):
+                                value = np.int32(map[n, p, q, c]) + np.int32(zero)
+                                total[x * C + c] += value if index[n, p, q, c] == wanted else np.int32(0)
+            for i in range(W * C):
+                v[i] = total[i]
+            at[0] = (n * H + y) * W * C
+            _emit(v, W * C, at, tail, listed, code)
+
+
+def window_sum(
+    map: Array, zero: int, scale: int, size: Pair, kernel: Pair, stride: Pair, corner: Pair, dilation: Pair, tail: Tail
+) -> None:
+    """Sum every window of the (zero-inserted) map, times ``scale``, then ``tail``; places outside count as zero."""
+    _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, fields(tail), code(tail, "row"))
+
+
+@njit(cache=True, nogil=True)
+def _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+    N, H, W, C = map.shape
+    P, Q = size
+    R, S = kernel
+    v = np.empty(Q * C, np.int64)
+    at = np.empty(1, np.int64)
+    for n in range(N):
+        for p in range(P):
+            v[:] = 0
+            for r in range(R):
+                y = p * stride[0] + r - corner[0]
+                if y < 0 or y % dilation[0] != 0 or y // dilation[0] >= H:
+                    continue
+                for q in range(Q):
+                    for s in range(S):
+                        x = q * stride[1] + s - corner[1]
+                        if x >= 0 and x % dilation[1] == 0 and x // dilation[1] < W:
+                            for c in range(C):
+                                v[q * C + c] += np.int64(map[n, y // dilation[0], x // dilation[1], c]) + zero
+            for i in range(Q * C):
+                v[i] = v[i] * scale
+            at[0] = (n * P + p) * Q * C
+            _emit(v, Q * C, at, tail, listed, code)
+
+
+def pointwise(map: Array, zero: int, tail: Tail) -> None:
+    """Take a map's values as they are through ``tail``."""
+    _pointwise(map, zero, tail, fields(tail), code(tail, "row"))
+
+
+@njit(cache=True, nogil=True)
+def _pointwise(map, zero, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+    N, H, W, C = map.shape
+    v = np.empty(W * C, np.int64)
+    at = np.empty(1, np.int64)
+    for n in range(N):
+        for y in range(H):
+            line = map[n, y].reshape(-1)
+            for i in range(W * C):
+                v[i] = np.int64(line[i]) + zero
+            at[0] = (n * H + y) * W * C
+            _emit(v, W * C, at, tail, listed, code)
