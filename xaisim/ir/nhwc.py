@@ -156,7 +156,7 @@ def spread(phased, out, dy, dx):  # type: ignore[no-untyped-def] # numba
 def _emit(v, width, at, tail, listed, code):  # type: ignore[no-untyped-def] # numba
     """Take a row of exact values through the tail, compiled where it can be."""
     if code != 0 and width % LANES == 0:
-        call(code, (v.ctypes.data, 0, 0, 1, width // LANES, at.ctypes.data, listed.ctypes.data))  # type: ignore[call-arg]
+        call(code, (v.ctypes.data, 0, 0, 1, width // LANES, at.ctypes.data, 0, listed.ctypes.data))  # type: ignore[call-arg]
     else:
         finish(v, 1, width, width, at, tail)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xaisim.ir import nhwc, products
-from xaisim.ir.graph import Graph, Observer
+from xaisim.ir.graph import Constant, Graph, Observer
 from xaisim.ir.kernels import phases
 from xaisim.ir.machine import selected
 from xaisim.ir.ops import OPS, Node, turned
@@ -283,7 +283,7 @@ class Plan:
             return None
         assert constant is not None
         assert constant.value is not None
-        if not nhwc.fits(constant.type.format) or "accumulator" in node.attrs or "lift" in node.attrs:
+        if not nhwc.fits(constant.type.format) or "accumulator" in node.attrs:
             return None
         format = self.types[x].format
         assert isinstance(format, FixedPoint)
@@ -292,9 +292,11 @@ class Plan:
         offset = -128 * format.signed if fours else zero
         peak = 255 if fours else max(-format.low - zero, format.high - zero)
         merged = _merges(node, chain)
-        packs = self._packed(node, constant.value, peak, fours=fours, merged=merged)
+        packs = self._packed(node, constant, peak, fours=fours, merged=merged)
+        copies = packs[0].filters // node.type.shape[0] if merged else 1
+        lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), copies * len(node.attrs.get("lift", ())))
         own = self.graph.constants[node.args[2]].value if len(node.args) > 2 else None
-        biases = [offset * packed.sums if own is None else offset * packed.sums + own for packed in packs]
+        biases = [_bias(offset * packed.sums, lift, own) for packed in packs]
         size = self._size(node.name)
         dilation = node.attrs.get("dilation", (1, 1))
 
@@ -310,34 +312,36 @@ class Plan:
                 t = t._replace(out=np.empty(count * shape[0] * shape[1] * packs[0].filters, np.int16))
             for packed, bias in zip(packs, biases, strict=True):
                 window = nhwc.padded(map, packed, zero, signed=format.signed)
-                products.run(packed, window, bias, t, shape, threads=values.threads)
+                products.run(packed, window, bias, lift, t, shape, threads=values.threads)
             if merged:
                 nhwc.spread(t.out.reshape(count, *shape, -1), out.reshape(count, *size, -1), *dilation)
 
         return Step([node, *chain.nodes], [x, *chain.reads], run)
 
-    def _packed(self, node: Node, w: Array, peak: int, *, fours: bool, merged: bool) -> list[products.Packed]:
+    def _packed(self, node: Node, w: Constant, peak: int, *, fours: bool, merged: bool) -> list[products.Packed]:
         """Return the packed weights of every dense window of a convolution, from ``packs`` if they are there."""
         attrs = node.attrs
         stride, dilation = attrs.get("stride", (1, 1)), attrs.get("dilation", (1, 1))
         corner = tuple(attrs.get("padding", (0, 0))[:2])
         size, room = self._size(node.name), self._size(node.args[0])
-        key = (id(w), bool(attrs.get("transposed")), stride, dilation, corner, size, room, peak, fours, merged)
-        if key not in self.packs:
-            filters = _filters(node, w)
-            windows = products.windows_of(filters.shape[2:], stride, dilation, corner, size)
-            if merged:
-                windows = [_merged(filters, dilation, corner, size)]
-                filters = _merged_filters(filters, dilation, corner, size)
-                dilation = (1, 1)
-            bound = int(attrs["bound"])
-            packs = [
-                products.pack(filters[:, :, r :: dilation[0], s :: dilation[1]], window, peak=peak, fours=fours,
-                              bound=bound, room=room)
-                for window, (r, s) in windows
-            ]  # fmt: skip
-            self.packs[key] = (w, packs)
-        return self.packs[key][1]
+        key = (id(w.value), bool(attrs.get("transposed")), stride, dilation, corner, size, room, peak, fours, merged)
+        if key in self.packs:
+            return self.packs[key][1]
+        assert w.value is not None
+        filters = _filters(node, w.value)
+        windows = products.windows_of(filters.shape[2:], stride, dilation, corner, size)
+        if merged:
+            windows = [_merged(filters, dilation, corner, size)]
+            filters = _merged_filters(filters, dilation, corner, size)
+            dilation = (1, 1)
+        packs = [
+            products.pack(filters[:, :, r :: dilation[0], s :: dilation[1]], window, peak=peak, fours=fours,
+                          bound=int(attrs["bound"]), room=room)
+            for window, (r, s) in windows
+        ]  # fmt: skip
+        if not w.chosen:
+            self.packs[key] = (w.value, packs)
+        return packs
 
     def _pool(self, node: Node) -> Step | None:
         """Maxima and their places, together where both are asked for."""
@@ -521,6 +525,12 @@ def _in_order(steps: list[Step], graph: Graph) -> list[Step]:
                 raise AssertionError(f"steps of {graph.outputs} wait for each other")
             stack += missing
     return ordered
+
+
+def _bias(offset: Array, lift: Array, own: Array | None) -> Array:
+    """Return what is added to lifted sums over stored numbers: the share of their zero, and the bias itself."""
+    share = offset << lift if lift.size else offset
+    return share if own is None else share + own
 
 
 def _filters(node: Node, w: Array) -> Array:

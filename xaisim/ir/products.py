@@ -191,16 +191,16 @@ def aligned(size: int, dtype: type) -> Array:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def run(packed: Packed, x: Array, bias: Array, tail: Tail, shape: Pair, *, threads: int = 1) -> None:
+def run(packed: Packed, x: Array, bias: Array, lift: Array, tail: Tail, shape: Pair, *, threads: int = 1) -> None:
     """Slide the window over ``x`` (N, rows, columns, C) and hand every sum to ``tail``.
 
     ``x`` is what :func:`xaisim.ir.nhwc.padded` made: the elements that the window reads. ``shape`` is the height and
-    width of the output map, ``bias`` (K,) is added to the sums.
+    width of the output map. Sums are shifted left by ``lift`` (K,), unless it is empty; then ``bias`` (K,) is added.
     """
     P, Q = packed.window.size
     pixels = len(x) * P * Q
     if not selected().lanes:
-        _run_dense(packed, x, bias, tail, shape)
+        _run_dense(packed, x, bias, lift, tail, shape)
         return
     table = packed.table
     work = packed.segments.size and pixels * packed.w.size // 2
@@ -211,18 +211,21 @@ def run(packed: Packed, x: Array, bias: Array, tail: Tail, shape: Pair, *, threa
     if not by_filter:
         cuts = [c - c % MOST_PIXELS if c < count else c for c in cuts]
 
-    listed, codes = fields(tail), (code(tail, "lo"), code(tail, "planes"))
+    listed = fields(tail, lift)
+    codes = code(tail, "lo", lift=lift.size > 0), code(tail, "planes", lift=lift.size > 0)
 
     def part(i: int) -> None:
         own = table[cuts[i] : cuts[i + 1] + 1] if by_filter else table
         first, last = (0, pixels) if by_filter else (cuts[i], cuts[i + 1])
-        _run_blocks(x, packed.w, packed.segments, own, packed.window, shape, bias, tail, listed, *codes, first, last)
+        _run_blocks(
+            x, packed.w, packed.segments, own, packed.window, shape, bias, lift, tail, listed, *codes, first, last
+        )
 
     share(part, parts)
 
 
 @njit(cache=True, nogil=True)
-def _run_blocks(x, w, segments, table, window, shape, bias, tail, listed, whole, parted, first, last):  # type: ignore[no-untyped-def] # numba
+def _run_blocks(x, w, segments, table, window, shape, bias, lift, tail, listed, whole, parted, first, last):  # type: ignore[no-untyped-def] # numba
     """All blocks of ``table`` over the pixels ``first`` to ``last``, block by block so that its weights stay near."""
     P, Q = window.size
     K = bias.size
@@ -267,31 +270,33 @@ def _run_blocks(x, w, segments, table, window, shape, bias, tail, listed, whole,
             finisher = parted if fold else whole
             if finisher != 0 and used == width and count > 0:
                 call(  # type: ignore[call-arg]
-                    finisher, (lo.ctypes.data, hi.ctypes.data, bias.ctypes.data + 8 * k, valid, groups,
-                                at.ctypes.data, listed.ctypes.data))  # fmt: skip
+                    finisher, (lo.ctypes.data, hi.ctypes.data, bias.ctypes.data, valid, groups,
+                                at.ctypes.data, k, listed.ctypes.data))  # fmt: skip
                 continue
-            _join(lo, hi, bias[k : k + used], v, valid, width, used, fold, count)
+            _join(lo, hi, bias[k : k + used], lift[k : k + used], v, valid, width, used, fold, count)
             finish(v, valid, width, used, at, tail)
 
 
 @njit(inline="always")
-def _join(lo, hi, bias, v, pixels, width, used, fold, count):  # type: ignore[no-untyped-def] # numba
-    """Write bias + lo + 2^16 · hi to ``v``."""
-    if count == 0:
+def _join(lo, hi, bias, lift, v, pixels, width, used, fold, count):  # type: ignore[no-untyped-def] # numba
+    """Write bias + (lo + 2^16 · hi), lifted, to ``v``."""
+    for j in range(pixels):
+        for i in range(used):
+            v[j * width + i] = lo[j * width + i] if count > 0 else 0
+    if fold and count > 0:
         for j in range(pixels):
             for i in range(used):
-                v[j * width + i] = bias[i]
-    elif fold:
+                v[j * width + i] += np.int64(hi[j * width + i]) << 16
+    if lift.size != 0:
         for j in range(pixels):
             for i in range(used):
-                v[j * width + i] = bias[i] + (np.int64(hi[j * width + i]) << 16) + lo[j * width + i]
-    else:
-        for j in range(pixels):
-            for i in range(used):
-                v[j * width + i] = bias[i] + lo[j * width + i]
+                v[j * width + i] = v[j * width + i] << lift[i]
+    for j in range(pixels):
+        for i in range(used):
+            v[j * width + i] += bias[i]
 
 
-def _run_dense(packed: Packed, x: Array, bias: Array, tail: Tail, shape: Pair) -> None:
+def _run_dense(packed: Packed, x: Array, bias: Array, lift: Array, tail: Tail, shape: Pair) -> None:
     """The same by matrix products of real numbers, which are exact below their 24 or 53 bits, or by integer loops."""
     window, (M, K) = packed.window, packed.dense.shape
     P, Q = window.size
@@ -306,7 +311,7 @@ def _run_dense(packed: Packed, x: Array, bias: Array, tail: Tail, shape: Pair) -
             _multiply(columns[:count], packed.dense, v)
         else:
             v[:count] = columns[:count] @ packed.dense
-        _finish_rows(v, bias, window, shape, tail, first, count)
+        _finish_rows(v, bias, lift, window, shape, tail, first, count)
 
 
 @njit(cache=True, nogil=True)
@@ -337,7 +342,7 @@ def _multiply(columns, w, v):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _finish_rows(v, bias, window, shape, tail, first, count):  # type: ignore[no-untyped-def] # numba
+def _finish_rows(v, bias, lift, window, shape, tail, first, count):  # type: ignore[no-untyped-def] # numba
     P, Q = window.size
     K = v.shape[1]
     at = np.empty(1, np.int64)
@@ -346,5 +351,5 @@ def _finish_rows(v, bias, window, shape, tail, first, count):  # type: ignore[no
         y = window.first[0] + ((first + i) // Q) % P * window.step[0]
         at[0] = ((n * shape[0] + y) * shape[1] + window.first[1] + (first + i) % Q * window.step[1]) * K
         for k in range(K):
-            v[i, k] += bias[k]
+            v[i, k] = (v[i, k] << lift[k] if lift.size != 0 else v[i, k]) + bias[k]
         finish(v[i], 1, K, K, at, tail)

@@ -80,46 +80,70 @@ def tail(
 
 Source = Literal["lo", "planes", "row"]
 """Where the exact values are: one int32 plane, two (lo + 2^16 · hi), or an int64 row without a bias."""
-_FIELDS = ("shift", "other", "other_shift", "other_zero", "mask", "gate", "out", "zero", "right", "half", "low", "high")
+_FIELDS = (
+    "shift",
+    "other",
+    "other_shift",
+    "other_zero",
+    "mask",
+    "gate",
+    "out",
+    "zero",
+    "right",
+    "half",
+    "low",
+    "high",
+    "lift",
+)
 
 
-def code(t: Tail, source: Source) -> int:
+def code(t: Tail, source: Source, *, lift: bool = False) -> int:
     """Return the address of ``t`` compiled, or 0 where this machine or the way it rounds needs the loops of ``finish``.
 
-    The function is ``void(lo, hi, bias, pixels, groups, at, fields)``: ``groups`` · 16 values per pixel go to the
-    elements ``at[pixel]`` of the maps; ``fields`` is what :func:`fields` returns.
+    The function is ``void(lo, hi, bias, pixels, groups, at, first, fields)``: ``groups`` · 16 values per pixel, of the
+    channels from ``first`` on, go to the elements ``at[pixel]`` of the maps; ``fields`` is what :func:`fields` returns.
     """
     usual = t.rounding == _NEAREST and t.overflow == _SATURATE and 0 <= t.right < 62
     if not machine.selected().lanes or not usual or t.wide.size or t.rounds != bool(t.out.size):
         return 0
-    return _compiled(source, t.shift != 0, t.other.size != 0, t.mask.size != 0, t.gate.size != 0, t.rounds)
+    return _compiled(source, t.shift != 0, t.other.size != 0, t.mask.size != 0, t.gate.size != 0, t.rounds, lift)
 
 
-def fields(t: Tail) -> Array:
-    """Return what compiled code reads of ``t``: scalars and addresses."""
-    at = {name: getattr(t, name).ctypes.data for name in ("other", "mask", "gate", "out")}
+def fields(t: Tail, lift: Array = _NONE64) -> Array:
+    """Return what compiled code reads of ``t`` and the channels' ``lift``: scalars and addresses."""
+    at = {name: getattr(t, name).ctypes.data for name in ("other", "mask", "gate", "out")} | {"lift": lift.ctypes.data}
     half = (1 << t.right) >> 1 if 0 <= t.right < 62 else 0
     return np.array([at[n] if n in at else half if n == "half" else getattr(t, n) for n in _FIELDS], np.int64)
 
 
 @cache
-def _compiled(source: Source, shift: bool, other: bool, mask: bool, gate: bool, out: bool) -> int:
-    return machine.compiled(_module(source, shift=shift, other=other, mask=mask, gate=gate, out=out))
+def _compiled(source: Source, *flags: bool) -> int:
+    return machine.compiled(_module(source, *flags))
 
 
-def _module(source: Source, *, shift: bool, other: bool, mask: bool, gate: bool, out: bool) -> ir.Module:
+def _module(
+    source: Source,
+    shift: bool,
+    other: bool,
+    mask: bool,
+    gate: bool,
+    out: bool,
+    lift: bool,
+) -> ir.Module:
     """Write the IR: a loop over pixels around a loop over groups of 16 values."""
     i8, i16, i64 = machine.I8, machine.I16, machine.I64
-    module = ir.Module(f"tail_{source}_{shift:d}{other:d}{mask:d}{gate:d}{out:d}")
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * 7), module.name)
-    lo, hi, bias, pixels, groups, at, listed = function.args
+    module = ir.Module(f"tail_{source}_{shift:d}{other:d}{mask:d}{gate:d}{out:d}{lift:d}")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * 8), module.name)
+    lo, hi, bias, pixels, groups, at, k, listed = function.args
     entry, outer, inner, end, done = (
         function.append_basic_block(n) for n in ("entry", "outer", "inner", "end", "done")
     )
     b = ir.IRBuilder(entry)
     field = {n: machine.load(b, b.add(listed, i64(8 * i)), i64, 8) for i, n in enumerate(_FIELDS)}
     wide, half, byte = (ir.VectorType(t, machine.LANES) for t in (i64, i16, i8))
-    every = {n: machine.broadcast(b, v, wide) for n, v in field.items() if n not in ("other", "mask", "gate", "out")}
+    every = {
+        n: machine.broadcast(b, v, wide) for n, v in field.items() if n not in ("other", "mask", "gate", "out", "lift")
+    }
     b.branch(outer)
 
     b.position_at_end(outer)
@@ -130,7 +154,12 @@ def _module(source: Source, *, shift: bool, other: bool, mask: bool, gate: bool,
     b.position_at_end(inner)
     channel, here = b.phi(i64), b.phi(i64)
     place = b.add(first, channel)
-    v = _exact(b, source, lo, hi, bias, here, channel)
+    v = _exact(b, source, lo, hi, here)
+    behind = b.shl(b.add(k, channel), i64(3))
+    if lift:
+        v = b.shl(v, machine.load(b, b.add(field["lift"], behind), wide, 8))
+    if source != "row":
+        v = b.add(v, machine.load(b, b.add(bias, behind), wide, 8))
     if shift:
         v = b.shl(v, every["shift"])
     if other:
@@ -166,19 +195,15 @@ def _module(source: Source, *, shift: bool, other: bool, mask: bool, gate: bool,
     return module
 
 
-def _exact(
-    b: ir.IRBuilder, source: Source, lo: ir.Value, hi: ir.Value, bias: ir.Value, here: ir.Value, channel: ir.Value
-) -> ir.Value:
+def _exact(b: ir.IRBuilder, source: Source, lo: ir.Value, hi: ir.Value, here: ir.Value) -> ir.Value:
     """Append the load of 16 exact values in 64 bits."""
-    i64 = machine.I64
-    wide, plane = ir.VectorType(i64, machine.LANES), ir.VectorType(machine.I32, machine.LANES)
+    wide, plane = ir.VectorType(machine.I64, machine.LANES), ir.VectorType(machine.I32, machine.LANES)
     if source == "row":
-        return machine.load(b, b.add(lo, b.shl(here, i64(3))), wide, 8)
-    added = machine.load(b, b.add(bias, b.shl(channel, i64(3))), wide, 8)
-    v = b.add(b.sext(machine.load(b, b.add(lo, b.shl(here, i64(2))), plane, 4), wide), added)
+        return machine.load(b, b.add(lo, b.shl(here, machine.I64(3))), wide, 8)
+    v = b.sext(machine.load(b, b.add(lo, b.shl(here, machine.I64(2))), plane, 4), wide)
     if source == "lo":
         return v
-    upper = b.sext(machine.load(b, b.add(hi, b.shl(here, i64(2))), plane, 4), wide)
+    upper = b.sext(machine.load(b, b.add(hi, b.shl(here, machine.I64(2))), plane, 4), wide)
     return b.add(v, b.shl(upper, ir.Constant(wide, [16] * machine.LANES)))
 
 

@@ -18,7 +18,7 @@ from xaisim.ir.plan import Packs, Plan
 from xaisim.ir.threads import in_parallel, thread_count
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
-from xaisim.numerics.quantise import quantise
+from xaisim.numerics.quantise import Integers, quantise
 
 Progress = Callable[[str, int, int], None]
 """(kernel, trips done, trips in all)"""
@@ -146,6 +146,7 @@ class FixedDevice(FloatDevice):
         self.naive = naive
         """Evaluate node by node on int64, by the definitions, instead of the fast plan; the bits are the same."""
         self._packs: Packs = {}
+        self._made: Integers = {}
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
         """Quantise; tensors that another kernel left keep their format."""
@@ -161,6 +162,7 @@ class FixedDevice(FloatDevice):
             policy=self.policy,
             psum_bits=self.psum_bits,
             inputs=given,
+            made=self._made,
         )
         if self.arrange is not None:
             fixed = self.arrange(fixed)

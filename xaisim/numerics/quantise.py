@@ -26,6 +26,8 @@ from xaisim.numerics.formats import Formats, fitting, to_integers
 _WIDEST = 64  # bits of an exact sum on the vector unit: int64
 _MOST_SUM_FRAC = 128
 _ARRAY_OPS = ("conv", "linear")
+Integers = dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]]
+"""Integers of weights by identity and format, with the real numbers, which keeps the identity theirs."""
 _WIDENS = {"accumulator": " or a wider accumulator_bits", "partial-sum memory": " or a wider psum_bits"}
 
 
@@ -37,14 +39,17 @@ def quantise(
     policy: AccumulatorPolicy = "proven",
     psum_bits: int | None = None,
     inputs: Mapping[str, FixedPoint] | None = None,
+    made: Integers | None = None,
 ) -> Graph:
     """Return ``graph`` in fixed point.
 
     ``inputs`` overrides the format of inputs that another kernel hands over as they are. A sum of the array that may
     exceed ``accumulator_bits`` (or, in memory, ``psum_bits``) gets an ``accumulator`` of the ``policy``; if that is
     ``proven``, and for sums of other units, :class:`UserError` names the bound and the width that would do.
+    Kernels over the same weights share their integers through ``made``.
     """
-    q = _Quantiser(graph, formats, Accumulator(policy, accumulator_bits, psum_bits or accumulator_bits))
+    accumulator = Accumulator(policy, accumulator_bits, psum_bits or accumulator_bits)
+    q = _Quantiser(graph, formats, accumulator, {} if made is None else made)
     for name, type in graph.inputs.items():
         given = (inputs or {}).get(name)
         q.input(name, TensorType(type.shape, given or formats.of(name, host=True)))
@@ -56,8 +61,9 @@ def quantise(
 class _Quantiser(GraphBuilder):
     """Walks the real graph once and appends the fixed one."""
 
-    def __init__(self, graph: Graph, formats: Formats, accumulator: Accumulator) -> None:
+    def __init__(self, graph: Graph, formats: Formats, accumulator: Accumulator, made: Integers) -> None:
         super().__init__()
+        self.made = made
         self.graph = graph
         self.formats = formats
         self.accumulator = accumulator
@@ -111,7 +117,9 @@ class _Quantiser(GraphBuilder):
                 bias=None if bias is None else np.ldexp(bias, self.fixed(x).frac),
                 bias_bits=self.accumulator.bits,
             )
-            self.constant(name, scaled.value, TensorType(constant.type.shape, scaled.format), chosen=constant.chosen)
+            key = (id(constant.value), scaled.format, scaled.lift, transposed)
+            value = self.shared(key, constant, scaled.value)
+            self.constant(name, value, TensorType(constant.type.shape, scaled.format), chosen=constant.chosen)
             self.lifts[name] = scaled.lift
         return replace(node, args=(x, name, *biases), attrs={**node.attrs, "lift": self.lifts[name]})
 
@@ -232,10 +240,25 @@ class _Quantiser(GraphBuilder):
             others = [self.fixed(arg).bits for arg in user.args if arg in self.types and self.is_number(arg)]
             room = _WIDEST - max(others) if constant.type.shape == () and others else _WIDEST
             format = self.formats.of_constant(name, constant.value, constant.type.shape, room)
-        value = None if constant.value is None else to_integers(constant.value, format)
+        value = self.integers(constant, format)
         if constant.value is not None and name not in self.bias_peaks:
             self.check_uniform(name, constant.value, format)
         self.constant(name, value, TensorType(constant.type.shape, format), chosen=constant.chosen)
+
+    def integers(self, constant: Constant, format: FixedPoint) -> np.ndarray | None:
+        """Return a constant in integers; those of weights are made once, those chosen for a class come and go."""
+        if constant.value is None:
+            return None
+        key = (id(constant.value), format)
+        return (
+            self.made[key][1] if key in self.made else self.shared(key, constant, to_integers(constant.value, format))
+        )
+
+    def shared(self, key: tuple[object, ...], constant: Constant, integers: np.ndarray | None) -> np.ndarray | None:
+        """Return the integers that were made first under ``key``: what is packed for them stays usable."""
+        if constant.value is None or integers is None or constant.chosen:
+            return integers
+        return self.made.setdefault(key, (constant.value, integers))[1]
 
     def check_uniform(self, name: str, value: np.ndarray, format: FixedPoint) -> None:
         """Refuse a uniform format in which nothing is left of a constant but signs."""
