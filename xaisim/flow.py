@@ -49,7 +49,7 @@ def explain(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     float_device = FloatDevice()
     for device, w, what in ((fixed, watch, "fixed point"), (float_device, reference_watch, "float reference")):
         device.batch_size = batch_size_for(p.model.graph)  # the same for both, so that masks compare batch by batch
-        device.observe, device.progress = w.on(device), partial(_kernel_progress, progress, what)
+        device.watch, device.progress = w.on(device), partial(_kernel_progress, progress, what)
     fixed.class_known = experiment.target is not None
     attribution: Tensor | None = method.run(fixed, p.model.graph, p.sample.x, target, **p.options)
     reference = method.run(float_device, p.model.graph, p.sample.x, target, **p.options)

@@ -107,18 +107,24 @@ class Step:
     nodes: list[Node]
     reads: list[str]
     run: Callable[[Values], None]
+    definition: bool = False
+    """It evaluates its node's definition."""
 
 
 Packs = dict[tuple[Any, ...], tuple[Array, list[products.Packed]]]
 
 
 class Plan:
-    """A graph compiled to steps; ``packs`` may be shared by plans over the same weights."""
+    """A graph compiled to steps; ``packs`` may be shared by plans over the same weights.
 
-    def __init__(self, graph: Graph, packs: Packs | None = None) -> None:
+    With ``every_rounding``, what a ReLU or gate cuts right after it was rounded is kept, for observers, as it was rounded.
+    """
+
+    def __init__(self, graph: Graph, packs: Packs | None = None, *, every_rounding: bool = False) -> None:
         self.graph = graph
         self.types = graph.types()
         self.packs = {} if packs is None else packs
+        self.every_rounding = every_rounding
         self.order = {name: i for i, name in enumerate(self.types)}
         self.users = graph.users()
         self.steps = _in_order(self._steps(), graph)
@@ -176,7 +182,7 @@ class Plan:
         def define(values: Values) -> None:
             values.plain[node.name] = OPS[node.op].evaluate(node, *(values.integers(a) for a in node.args))
 
-        return Step([node], list(node.args), define)
+        return Step([node], list(node.args), define, definition=True)
 
     def _size(self, name: str) -> products.Pair:
         """Return the height and width of a map."""
@@ -232,7 +238,7 @@ class Plan:
 
     def _gated(self, chain: Chain, current: Node, before: int) -> Chain:
         """Take along a ReLU or gate that is the only reader of the rounded value."""
-        while current.name not in self.graph.outputs and len(self.users[current.name]) == 1:
+        while not self.every_rounding and current.name not in self.graph.outputs and len(self.users[current.name]) == 1:
             following = self.users[current.name][0]
             if following.op == "relu":
                 chain.positive = True
@@ -290,12 +296,13 @@ class Plan:
         zero = nhwc.zero_of(format)
         fours = selected().fours and format.bits <= 8 and constant.type.format.bits <= 8  # type: ignore[union-attr]
         offset = -128 * format.signed if fours else zero
-        peak = 255 if fours else max(-format.low - zero, format.high - zero)
+        peak = 255 if fours else max(zero - format.low, format.high - zero)
         merged = _merges(node, chain)
         packs = self._packed(node, constant, peak, fours=fours, merged=merged)
-        copies = packs[0].filters // node.type.shape[0] if merged else 1
-        lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), copies * len(node.attrs.get("lift", ())))
+        filters = packs[0].filters  # where phases are merged, those of every phase one after the other
+        lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), filters if "lift" in node.attrs else 0)
         own = self.graph.constants[node.args[2]].value if len(node.args) > 2 else None
+        own = None if own is None else np.resize(own, filters)
         biases = [_bias(offset * packed.sums, lift, own) for packed in packs]
         size = self._size(node.name)
         dilation = node.attrs.get("dilation", (1, 1))

@@ -24,9 +24,9 @@ from xaisim.ir.threads import share
 Array = np.ndarray
 Pair = tuple[int, int]
 
-_FOLDED = (1 << 31) - (1 << 16)
+LIMIT = (1 << 31) - (1 << 16)
 """What a segment's sum may reach beside the 16 bits that the one before left."""
-_WHOLE = (1 << 31) - 1
+WHOLE = (1 << 31) - 1
 _WORK_PER_THREAD = 1 << 20
 """Multiplications below which a second thread costs more than it brings."""
 
@@ -112,13 +112,13 @@ def pack(w: Array, window: Window, *, peak: int, fours: bool, bound: int, room: 
     while k < K:
         groups = -(-(K - k) // LANES)
         shape = kernels.shape_for(groups, fold=False)
-        fold = _magnitude(padded[k : k + shape.groups * LANES]) * peak > _WHOLE
+        fold = _magnitude(padded[k : k + shape.groups * LANES]) * peak > WHOLE
         shape = kernels.shape_for(groups, fold=fold)
         width = shape.groups * LANES
         part = np.zeros((R * steps, width, each), padded.dtype)
         part[:, : min(width, K - k)] = padded[k : k + width].transpose(1, 0, 2)
         if fold:
-            part, own = _segmented(part, offsets, _FOLDED // peak)
+            part, own = segmented(part, offsets, LIMIT // peak)
         else:
             own = [(int(offsets[r * steps]), int(offsets[r * steps]) + 4 * steps) for r in range(R if steps else 0)]
         address = block(kernels, shape, fold=fold, fours=fours)
@@ -140,7 +140,7 @@ def _magnitude(part: Array) -> int:
     return int(np.abs(part.astype(np.int32)).reshape(len(part), -1).sum(axis=1, dtype=np.int64).max(initial=0))
 
 
-def _segmented(part: Array, offsets: Array, limit: int) -> tuple[Array, list[Pair]]:
+def segmented(part: Array, offsets: Array, limit: int) -> tuple[Array, list[Pair]]:
     """Return a block's weights (steps, width, each) and its segments, each of which keeps Σ|w| to ``limit``.
 
     A step whose own products may leave 32 bits (both weights and inputs at their most negative) is taken in two.

@@ -43,6 +43,8 @@ class FloatDevice:
         self.class_known = False
         """The user names the class: the host need not read logits to choose it."""
         self.observe = observe
+        self.watch: Observer | None = None
+        """Sees what memory holds, where ``observe`` sees every sum too, for which a fixed device takes its time."""
         self.batch_size = batch_size
         self.progress = progress
 
@@ -84,7 +86,7 @@ class FloatDevice:
 
     def evaluated(self, graph: Graph, windows: Sequence[Mapping[str, Array]]) -> Iterable[dict[str, Array]]:
         """Yield the outputs for every window of samples, in order."""
-        return (evaluate(graph, window, observe=self.observe) for window in windows)
+        return (evaluate(graph, window, observe=self.observe or self.watch) for window in windows)
 
 
 def windows(arrays: Mapping[str, Array], trips: int, batch: int) -> Iterator[tuple[dict[str, Array], int, int]]:
@@ -179,20 +181,20 @@ class FixedDevice(FloatDevice):
 
     def batch_for(self, graph: Graph, count: int) -> int:
         """Return how many samples a thread takes at once: few enough to stay in its cache and in the budget."""
-        if self.naive:
+        if self.naive or self.observe:
             return batch_size_for(graph)
         near = max(_SAMPLES_AT_ONCE, _CACHE_ELEMENTS // peak_elements(graph))
         return max(1, min(near, batch_size_for(graph), -(-count // thread_count())))
 
     def evaluated(self, graph: Graph, windows: Sequence[Mapping[str, Array]]) -> Iterable[dict[str, Array]]:
         """Yield the outputs for every window; windows run side by side, one alone divides its sums among threads."""
-        if self.naive:
+        if self.naive or self.observe:
             yield from super().evaluated(graph, windows)
             return
-        plan = Plan(graph, self._packs)
+        plan = Plan(graph, self._packs, every_rounding=self.watch is not None)
         threads = thread_count()
-        if self.observe or len(windows) == 1 or threads == 1:
-            yield from (plan.run(window, threads=threads, observe=self.observe) for window in windows)
+        if self.watch or len(windows) == 1 or threads == 1:
+            yield from (plan.run(window, threads=threads, observe=self.watch) for window in windows)
         else:
             yield from in_parallel(plan.run, windows, threads)
 

@@ -1,18 +1,31 @@
 """What happened inside a run: saturated values, sums that overflowed, masks and indices unlike the float run's.
 
-watch = Watch(); device = FixedDevice(formats, 48); device.observe = watch.on(device)
+watch = Watch(); device = FixedDevice(formats, 48); device.watch = watch.on(device)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xaisim.ir.graph import Array, Graph, Observer
+from xaisim.attribution.device import Launch
+from xaisim.ir.graph import Array, Observer
 from xaisim.ir.ops import OPS, Node
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.devices import FloatDevice
+
+Batches = dict[tuple[int, str], list[Array]]
+"""Batches of a tensor, by launch and name."""
+
+
+def _pairs(a: Batches, b: Batches) -> Iterator[tuple[Array, Array]]:
+    """Yield the batches of two runs that belong together, whatever order they were made in."""
+    if a.keys() != b.keys():
+        raise ValueError("the two runs did not keep the same tensors")
+    for key, batches in a.items():
+        yield from zip(batches, b[key], strict=True)
 
 
 @dataclass(slots=True)
@@ -22,15 +35,16 @@ class Watch:
     values: int = 0
     saturated: int = 0
     sums: int = 0
-    """Sums of products that the array made."""
+    """Sums of products that the array made, over all trips."""
     overflowed: int = 0
-    """Those that are not the exact sum, because the accumulator wrapped or saturated."""
-    masks: list[Array] = field(default_factory=list)
-    indices: list[Array] = field(default_factory=list)
+    """Those that are not exact, because the accumulator wrapped or saturated."""
+    masks: Batches = field(default_factory=dict)
+    indices: Batches = field(default_factory=dict)
     mask_elements: int = 0
     index_elements: int = 0
     _nodes: dict[str, Node] = field(default_factory=dict)
-    _kernel: Graph | None = None
+    _launch: Launch | None = None
+    _launches: int = 0
     _last_use: dict[str, str] = field(default_factory=dict)
     """Operands of sums that may overflow, by the last node that adds them up."""
     _operands: dict[str, Array] = field(default_factory=dict)
@@ -39,9 +53,9 @@ class Watch:
         """Return the observer of a device."""
 
         def see(name: str, values: Array) -> None:
-            graph = device.program[-1].graph
-            if graph is not self._kernel:
-                self.enter(graph)
+            launch = device.program[-1]
+            if launch is not self._launch:
+                self.enter(launch)
             if name in self._last_use:
                 self._operands[name] = values
             node = self._nodes.get(name)
@@ -50,9 +64,12 @@ class Watch:
 
         return see
 
-    def enter(self, graph: Graph) -> None:
-        """Begin with another kernel."""
-        self._kernel, self._nodes = graph, {node.name: node for node in graph.nodes}
+    def enter(self, launch: Launch) -> None:
+        """Begin with another launch."""
+        graph = launch.graph
+        self._launch, self._launches = launch, self._launches + 1
+        self.sums += launch.trips * sum(node.type.size for node in graph.nodes if node.op in ("conv", "linear"))
+        self._nodes = {node.name: node for node in graph.nodes}
         self._last_use = {arg: node.name for node in graph.nodes if "accumulator" in node.attrs for arg in node.args}
         constants = ((name, graph.constants[name].value) for name in self._last_use if name in graph.constants)
         self._operands = {name: value[None] for name, value in constants if value is not None}
@@ -66,15 +83,13 @@ class Watch:
                 at_bound |= values == format.low
             self.values += values.size
             self.saturated += int(at_bound.sum())
-        elif node.op in ("conv", "linear"):
-            self.sums += values.size
-            if "accumulator" in node.attrs:
-                self.overflowed += self.inexact(node, values)
+        elif "accumulator" in node.attrs:
+            self.overflowed += self.inexact(node, values)
         elif node.op == "positive":
-            self.masks.append(np.packbits(values.astype(bool)))
+            self.masks.setdefault((self._launches, node.name), []).append(np.packbits(values.astype(bool)))
             self.mask_elements += values.size
         elif node.op == "pool_index":
-            self.indices.append(values.astype(np.uint8).reshape(-1))
+            self.indices.setdefault((self._launches, node.name), []).append(values.astype(np.uint8).reshape(-1))
             self.index_elements += values.size
 
     def inexact(self, node: Node, values: Array) -> int:
@@ -95,12 +110,12 @@ class Watch:
         """Return the share of mask bits that differ, or None where no masks are stored."""
         if not self.mask_elements:
             return None
-        pairs = zip(self.masks, reference.masks, strict=True)
+        pairs = _pairs(self.masks, reference.masks)
         return sum(int(np.bitwise_count(a ^ b).sum()) for a, b in pairs) / self.mask_elements
 
     def index_flip_rate(self, reference: Watch) -> float | None:
         """Return the share of pool indices that differ, or None where none are stored."""
         if not self.index_elements:
             return None
-        pairs = zip(self.indices, reference.indices, strict=True)
+        pairs = _pairs(self.indices, reference.indices)
         return sum(int((a != b).sum()) for a, b in pairs) / self.index_elements
