@@ -1,4 +1,4 @@
-"""Does the fast plan compute the definitions' bits: on every kind of kernel, for any shape, format and extreme value?"""
+"""Does the fast plan compute the definitions' bits, on every kind of kernel, for any shape, format and extreme value?"""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from xaisim.numerics.devices import FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
 
 Array = np.ndarray
+ON_ALL_KERNELS = pytest.mark.usefixtures("on_kernels")
 SAME_FIXTURE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -53,7 +54,7 @@ def on_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     machine.selected.cache_clear()
 
 
-# --- one sum and its tail -------------------------------------------------------------------------------------------------
+# --- one sum and its tail ---------------------------------------------------------------------------------------------
 
 
 def drawn(draw: Any, shape: tuple[int, ...], format: FixedPoint) -> Array:
@@ -141,28 +142,27 @@ def assert_same(graph: Graph, feeds: dict[str, Array], expected: dict[str, Array
             np.testing.assert_array_equal(made[name], expected[name].astype(np.int64), name, strict=True)
 
 
+@ON_ALL_KERNELS
 @SAME_FIXTURE
 @given(case=sums(most_filters=6, most_channels=5, side=4))
-def test_a_sum_and_its_tail_equal_loops_over_python_integers(
-    on_kernels: str, case: tuple[Graph, dict[str, Array]]
-) -> None:
+def test_a_sum_and_its_tail_equal_loops_over_python_integers(case: tuple[Graph, dict[str, Array]]) -> None:
     graph, feeds = case
     assert_same(graph, feeds, naive.run(graph, feeds))
 
 
+@ON_ALL_KERNELS
 @SAME_FIXTURE
 @given(case=sums(most_filters=150, most_channels=40, side=12))
-def test_blocks_of_any_number_of_filters_equal_the_definition(
-    on_kernels: str, case: tuple[Graph, dict[str, Array]]
-) -> None:
+def test_blocks_of_any_number_of_filters_equal_the_definition(case: tuple[Graph, dict[str, Array]]) -> None:
     graph, feeds = case
     assert_same(graph, feeds, evaluate(graph, feeds))
 
 
+@ON_ALL_KERNELS
 @pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("filters", [16, 32, 64, 112])
-def test_the_largest_sums_that_there_can_be_are_exact(on_kernels: str, filters: int, bits: int, signed: bool) -> None:
+def test_the_largest_sums_that_there_can_be_are_exact(filters: int, bits: int, signed: bool) -> None:
     x, w = FixedPoint(bits, 0, signed), FixedPoint(bits, 0)
     channels = 2048 if bits == 16 else 40000
     b = GraphBuilder()
@@ -204,7 +204,7 @@ def test_no_segment_can_leave_32_bits_and_together_they_are_all_products(w: Arra
         np.testing.assert_array_equal(sum(same), w[i])
 
 
-# --- whole networks -------------------------------------------------------------------------------------------------------
+# --- whole networks ---------------------------------------------------------------------------------------------------
 
 WIDTHS = st.builds(
     Numerics,
@@ -215,10 +215,11 @@ WIDTHS = st.builds(
 )
 
 
+@ON_ALL_KERNELS
 @SAME_FIXTURE
 @given(graph=networks(), n=WIDTHS, rules=st.sampled_from([RULES, DECONVNET, GUIDED]), seed=st.integers(0, 2**32 - 1))
 def test_forward_and_backward_of_random_networks_equal_the_definitions(
-    on_kernels: str, graph: Graph, n: Numerics, rules: Any, seed: int
+    graph: Graph, n: Numerics, rules: Any, seed: int
 ) -> None:
     x = np.random.default_rng(seed).normal(size=(3, *graph.inputs["input"].shape))
     kernel = kernels.gradient(graph, 1, rules)
@@ -256,7 +257,7 @@ def test_nothing_of_a_shipped_network_falls_back_to_definitions_but_the_path_its
     assert {"path.step", "path.total"} <= by_definition
 
 
-# --- devices --------------------------------------------------------------------------------------------------------------
+# --- devices ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients"])

@@ -117,7 +117,7 @@ Packs = dict[tuple[Any, ...], tuple[Array, list[products.Packed]]]
 class Plan:
     """A graph compiled to steps; ``packs`` may be shared by plans over the same weights.
 
-    With ``every_rounding``, what a ReLU or gate cuts right after it was rounded is kept, for observers, as it was rounded.
+    With ``every_rounding``, what a ReLU or gate cuts after it was rounded is kept as it was rounded, for observers.
     """
 
     def __init__(self, graph: Graph, packs: Packs | None = None, *, every_rounding: bool = False) -> None:
