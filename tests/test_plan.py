@@ -1,4 +1,4 @@
-"""Does the fast plan compute the definitions' bits, on every kind of kernel, for any shape, format and extreme value?"""
+"""Are the fast plan's bits the definitions', on every kind of kernel, for any shape, format and extreme value?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xaisim.attribution import kernels
 from xaisim.attribution.gradient import DECONVNET, GUIDED, RULES
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError
-from xaisim.ir import machine, plan, products
+from xaisim.ir import machine, packing, plan
 from xaisim.ir.graph import Graph, GraphBuilder, evaluate
 from xaisim.ir.plan import Plan
 from xaisim.ir.types import Bits, FixedPoint, Overflow, Rounding, TensorType
@@ -177,31 +177,47 @@ def test_the_largest_sums_that_there_can_be_are_exact(filters: int, bits: int, s
     assert_same(graph, feeds, {"stored": expected})
 
 
+@ON_ALL_KERNELS
 @SAME_FIXTURE
-@given(
-    w=st.builds(
-        lambda seed, n: np.random.default_rng(seed).integers(-(2**15), 2**15, (n, 16, 2), dtype=np.int16),
-        st.integers(0, 2**32),
-        st.integers(1, 60),
-    ),
-    peak=st.sampled_from([2**15, 2**14, 30000, 127]),
-)
-def test_no_segment_can_leave_32_bits_and_together_they_are_all_products(w: Array, peak: int) -> None:
-    """Σ|w|·max|x| of a segment keeps room for the 16 bits that the one before left; pairs at the end are split."""
-    w[::7] = -(2**15)
-    offsets = 4 * np.arange(len(w)) + np.where(np.arange(len(w)) > len(w) // 2, 1000, 0)
-    limit = products.LIMIT // peak
-    part, segments = products.segmented(w, offsets, limit)
-    steps = [offset for first, end in segments for offset in range(first, end, 4)]
-    assert len(steps) == len(part)
-    at = 0
-    for first, end in segments:
-        here = part[at : at + (end - first) // 4]
-        at += len(here)
-        assert int(np.abs(here.astype(np.int64)).sum(axis=(0, 2)).max()) * peak + 2**16 <= 2**31
-    for i, offset in enumerate(offsets):
-        same = [part[j].astype(int) for j, step in enumerate(steps) if step == offset]
-        np.testing.assert_array_equal(sum(same), w[i])
+@given(seed=st.integers(0, 2**32 - 1), channels=st.integers(1, 9), taps=st.integers(1, 4), filters=st.integers(1, 70))
+def test_no_segment_can_leave_32_bits_and_together_they_are_all_products(
+    seed: int, channels: int, taps: int, filters: int
+) -> None:
+    """Σ|w|·reach keeps room for the 16 bits that the segment before left; every weight meets its input once."""
+    generator = np.random.default_rng(seed)
+    w = generator.integers(-(2**15), 2**15, (filters, channels, taps, taps))
+    w[generator.random(w.shape) < 0.3] = -(2**15)
+    window = packing.Window((taps, taps), (1, 1), (1, 1), (3, 3))
+    packed = packing.pack(w, window, fours=False, bound=2**50)
+    low = generator.integers(-(2**15), 2**15, channels)
+    high = np.minimum(low + generator.integers(0, 2**16, channels), 2**15 - 1)
+    if not packed.blocks:
+        return
+    division = packed.any_input or packed.division(low, high)
+    assert division.covers(low, high) or packed.any_input is division
+    centre = division.centre.astype(int) if division.centre.size else np.zeros(channels, int)
+    reach = np.maximum(division.high - centre, centre - division.low)
+    assert reach.max() <= 2**15
+    pitch = packed.extent[1] * channels * 2
+    found = np.zeros((len(packed.blocks) * 64 + 64, channels, taps, taps))
+    for part, row, following in zip(packed.blocks, division.table[:-1], division.table[1:], strict=True):
+        step = 0
+        for first, end in division.segments[row[5] : following[5]]:
+            total = np.zeros(part.weights.shape[1])
+            for offset in range(first, end, 4):
+                for e in range(2):
+                    here = part.weights[step, :, e].astype(np.int64)
+                    r, position = divmod(offset, pitch)
+                    s, c = divmod(position // 2 + e, channels)
+                    if s < taps:
+                        found[part.filter : part.filter + len(here), c, r, s] += here
+                        total += np.abs(here) * reach[c]
+                    else:
+                        assert not here.any()
+                step += 1
+            assert total.max() + 2**16 * row[6] <= 2**31
+        assert step == len(part.weights)
+    np.testing.assert_array_equal(found[:filters], w)
 
 
 # --- whole networks ---------------------------------------------------------------------------------------------------

@@ -7,16 +7,20 @@ Masks are 0 and −1 in int8, pool indices uint8.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numba import njit
 
 from xaisim.ir.machine import LANES, call
-from xaisim.ir.products import Packed, aligned
-from xaisim.ir.tail import Tail, code, fields, finish
+from xaisim.ir.packing import Division, Packed, aligned
+from xaisim.ir.tail import Tail, finish
+from xaisim.ir.tail_code import code, fields
 from xaisim.ir.types import FixedPoint
 
 Array = np.ndarray
 Pair = tuple[int, int]
+Ranges = tuple[Array, Array]
 
 
 def fits(format: object) -> bool:
@@ -51,15 +55,16 @@ def new_map(shape: tuple[int, ...], dtype: type = np.int16) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def _copy(map, out, top, left):  # type: ignore[no-untyped-def] # numba
-    """Copy the rows and columns of ``map`` that ``out`` has room for."""
+def _copy(map, out, top, left, centre):  # type: ignore[no-untyped-def] # numba
+    """Copy the rows and columns of ``map`` that ``out`` has room for, less a row of centres."""
     _, H, W, C = map.shape
     first, last = max(0, -left), min(W, out.shape[2] - left)
     for n in range(len(map)):
         for y in range(max(0, -top), min(H, out.shape[1] - top)):
-            source = map[n, y].reshape(-1)
-            line = out[n, y + top].reshape(-1)
-            line[(first + left) * C : (last + left) * C] = source[first * C : last * C]
+            source = map[n, y].reshape(-1)[first * C : last * C]
+            line = out[n, y + top].reshape(-1)[(first + left) * C : (last + left) * C]
+            for i in range(len(source)):
+                line[i] = source[i] - centre[i]
 
 
 @njit(cache=True, nogil=True)
@@ -76,37 +81,61 @@ def _copy_bytes(map, out, top, left, add):  # type: ignore[no-untyped-def] # num
 
 
 @njit(cache=True, nogil=True)
-def _surround(out, size, top, left, zero):  # type: ignore[no-untyped-def] # numba
-    """Fill what lies outside the H × W places of a map with ``zero``."""
+def _surround(out, size, top, left, zeros):  # type: ignore[no-untyped-def] # numba
+    """Fill what lies outside the H × W places of a map with a row of zeros."""
     H, W = size
-    _, rows, columns, _ = out.shape
-    before, after = max(0, left), min(columns, max(0, left + W))
+    _, rows, columns, C = out.shape
+    before, after = max(0, left) * C, min(columns, max(0, left + W)) * C
     for n in range(len(out)):
         for y in range(rows):
+            line = out[n, y].reshape(-1)
             if 0 <= y - top < H:
-                out[n, y, :before] = zero
-                out[n, y, after:] = zero
+                line[:before] = zeros[:before]
+                line[after:] = zeros[after:]
             else:
-                out[n, y] = zero
+                line[:] = zeros
 
 
-def padded(map: Array, packed: Packed, zero: int, *, signed: bool) -> Array:
-    """Return what a window reads of a map: its rows and columns with zeros around, or less than the map.
+def padded(
+    map: Array, packed: Packed, zero: int, ranges: Callable[[], Ranges], *, signed: bool
+) -> tuple[Array, Division | None]:
+    """Return what a window reads of a map, its rows and columns with zeros around, and how its sums are divided.
 
-    For 8-bit blocks the result is uint8 and holds value + 128 for signed numbers.
+    Where sums are folded, the middle of every channel's range is subtracted. For 8-bit blocks the result is uint8 and
+    holds value + 128 for signed numbers. There is no division where no blocks are used. ``ranges`` gives those of the
+    map's channels.
     """
     top, left = packed.window.corner
     rows, columns = packed.extent
-    if not packed.fours and (top, left) == (0, 0) and (rows, columns) == map.shape[1:3]:
-        return map
+    whole = (top, left) == (0, 0) and (rows, columns) == map.shape[1:3]
+    division = packed.any_input
+    plain = division is not None or packed.dense.size > 0 or not packed.blocks
+    if plain and whole and not packed.fours:
+        return map, division
     out = new_map((len(map), rows, columns, map.shape[3]), np.uint8 if packed.fours else np.int16)
     if packed.fours:
         _copy_bytes(map, out, top, left, zero + 128 * signed)
-        _surround(out, map.shape[1:3], top, left, 128 * signed)
-    else:
-        _copy(map, out, top, left)
-        _surround(out, map.shape[1:3], top, left, -zero)
-    return out
+        _surround(out, map.shape[1:3], top, left, np.full(columns * map.shape[3], 128 * signed, np.uint8))
+        return out, division
+    centre = np.zeros(map.shape[3], np.int16)
+    if not plain:
+        low, high = ranges()
+        if not whole:
+            low, high = np.minimum(low, -zero), np.maximum(high, -zero)
+        division = packed.division(low, high)
+        centre = division.centre
+    line = np.tile(centre, columns)
+    _copy(map, out, top, left, line)
+    _surround(out, map.shape[1:3], top, left, -zero - line)
+    return out, division
+
+
+def channel_ranges(map: Array) -> Ranges:
+    """Return the least and the largest stored number of every channel, (C,) int64 each."""
+    N, H, W, C = map.shape
+    rows = map.reshape(N * H, W * C)
+    low, high = rows.min(axis=0).reshape(W, C).min(axis=0), rows.max(axis=0).reshape(W, C).max(axis=0)
+    return low.astype(np.int64), high.astype(np.int64)
 
 
 @njit(cache=True, nogil=True)

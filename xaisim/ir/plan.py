@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xaisim.ir import nhwc, products
+from xaisim.ir import nhwc, packing, products
 from xaisim.ir.graph import Constant, Graph, Observer
 from xaisim.ir.kernels import phases
-from xaisim.ir.machine import selected
+from xaisim.ir.machine import LANES, selected
 from xaisim.ir.ops import OPS, Node, turned
 from xaisim.ir.tail import Tail, tail
 from xaisim.ir.types import Bits, FixedPoint, TensorType
@@ -40,6 +41,7 @@ class Values:
     """int64 (N, *shape)."""
     maps: dict[str, Array] = field(default_factory=dict)
     """NHWC: int16, int8 masks or uint8 indices."""
+    seen: dict[str, nhwc.Ranges] = field(default_factory=dict)
 
     def integers(self, name: str) -> Array:
         """Return a tensor as int64 (N, *shape)."""
@@ -64,6 +66,12 @@ class Values:
                 self.maps[name] = np.ascontiguousarray(sign * spread.transpose(0, 2, 3, 1), kind)
         return self.maps[name]
 
+    def ranges(self, name: str) -> nhwc.Ranges:
+        """Return the least and the largest stored number of every channel of a map."""
+        if name not in self.seen:
+            self.seen[name] = nhwc.channel_ranges(self.maps[name])
+        return self.seen[name]
+
     def batch(self, names: list[str]) -> int:
         """Return the number of samples that an operator on ``names`` makes."""
         return max(len(self.maps[n] if n in self.maps else self.plain[n]) for n in names)
@@ -77,6 +85,7 @@ class Values:
         """Forget a tensor."""
         self.plain.pop(name, None)
         self.maps.pop(name, None)
+        self.seen.pop(name, None)
 
 
 @dataclass(slots=True)
@@ -89,6 +98,7 @@ class Chain:
     other: str | None = None
     other_shift: int = 0
     mask: str | None = None
+    bits: int = 64
     right: int = 0
     to: FixedPoint | None = None
     positive: bool = False
@@ -111,7 +121,7 @@ class Step:
     """It evaluates its node's definition."""
 
 
-Packs = dict[tuple[Any, ...], tuple[Array, list[products.Packed]]]
+Packs = dict[tuple[Any, ...], tuple[Array, list[packing.Packed]]]
 
 
 class Plan:
@@ -184,7 +194,7 @@ class Plan:
 
         return Step([node], list(node.args), define, definition=True)
 
-    def _size(self, name: str) -> products.Pair:
+    def _size(self, name: str) -> packing.Pair:
         """Return the height and width of a map."""
         shape = self.types[name].shape
         return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
@@ -211,11 +221,13 @@ class Plan:
             rest = [u for u in users if u.op != "positive"]
             if not rest and len(masks) == 1 and current.name not in self.graph.outputs:
                 chain.mask = chain.result = masks[0].name
+                chain.bits = current.type.element_bits
                 chain.nodes.append(masks[0])
                 return chain
             if current.name in self.graph.outputs or len(rest) != 1 or len(masks) > 1:
                 return None
             following = rest[0]
+            chain.bits = current.type.element_bits
             if following.op == "add" and not masks and chain.other is None:
                 here = following.args.index(current.name)
                 other = following.args[1 - here]
@@ -276,6 +288,7 @@ class Plan:
             right=chain.right,
             to=chain.to,
             positive=chain.positive,
+            bits=chain.bits,
             **optional,
         )
 
@@ -296,9 +309,8 @@ class Plan:
         zero = nhwc.zero_of(format)
         fours = selected().fours and format.bits <= 8 and constant.type.format.bits <= 8  # type: ignore[union-attr]
         offset = -128 * format.signed if fours else zero
-        peak = 255 if fours else max(zero - format.low, format.high - zero)
         merged = _merges(node, chain)
-        packs = self._packed(node, constant, peak, fours=fours, merged=merged)
+        packs = self._packed(node, constant, fours=fours, merged=merged)
         filters = packs[0].filters  # where phases are merged, those of every phase one after the other
         lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), filters if "lift" in node.attrs else 0)
         own = self.graph.constants[node.args[2]].value if len(node.args) > 2 else None
@@ -318,31 +330,31 @@ class Plan:
                 shape = packs[0].window.size
                 t = t._replace(out=np.empty(count * shape[0] * shape[1] * packs[0].filters, np.int16))
             for packed, bias in zip(packs, biases, strict=True):
-                window = nhwc.padded(map, packed, zero, signed=format.signed)
-                products.run(packed, window, bias, lift, t, shape, threads=values.threads)
+                window, division = nhwc.padded(map, packed, zero, partial(values.ranges, x), signed=format.signed)
+                products.run(packed, division, window, bias, lift, t, shape, threads=values.threads)
             if merged:
                 nhwc.spread(t.out.reshape(count, *shape, -1), out.reshape(count, *size, -1), *dilation)
 
         return Step([node, *chain.nodes], [x, *chain.reads], run)
 
-    def _packed(self, node: Node, w: Constant, peak: int, *, fours: bool, merged: bool) -> list[products.Packed]:
+    def _packed(self, node: Node, w: Constant, *, fours: bool, merged: bool) -> list[packing.Packed]:
         """Return the packed weights of every dense window of a convolution, from ``packs`` if they are there."""
         attrs = node.attrs
         stride, dilation = attrs.get("stride", (1, 1)), attrs.get("dilation", (1, 1))
         corner = tuple(attrs.get("padding", (0, 0))[:2])
         size, room = self._size(node.name), self._size(node.args[0])
-        key = (id(w.value), bool(attrs.get("transposed")), stride, dilation, corner, size, room, peak, fours, merged)
+        key = (id(w.value), bool(attrs.get("transposed")), stride, dilation, corner, size, room, fours, merged)
         if key in self.packs:
             return self.packs[key][1]
         assert w.value is not None
         filters = _filters(node, w.value)
-        windows = products.windows_of(filters.shape[2:], stride, dilation, corner, size)
+        windows = packing.windows_of(filters.shape[2:], stride, dilation, corner, size)
         if merged:
             windows = [_merged(filters, dilation, corner, size)]
             filters = _merged_filters(filters, dilation, corner, size)
             dilation = (1, 1)
         packs = [
-            products.pack(filters[:, :, r :: dilation[0], s :: dilation[1]], window, peak=peak, fours=fours,
+            packing.pack(filters[:, :, r :: dilation[0], s :: dilation[1]], window, fours=fours,
                           bound=int(attrs["bound"]), room=room)
             for window, (r, s) in windows
         ]  # fmt: skip
@@ -554,7 +566,7 @@ def _merges(node: Node, chain: Chain) -> bool:
     """Return whether the phases of an input gradient of few channels fit one group of 16 filters together."""
     dilation = node.attrs.get("dilation", (1, 1))
     simple = not chain.reads and chain.mask is None and chain.to is not None
-    return simple and dilation != (1, 1) and node.type.shape[0] * dilation[0] * dilation[1] <= products.LANES
+    return simple and dilation != (1, 1) and node.type.shape[0] * dilation[0] * dilation[1] <= LANES
 
 
 def _union(taps: int, padding: int, dilation: int, size: int) -> tuple[int, int, int, list[tuple[int, int, int]]]:
@@ -568,7 +580,7 @@ def _union(taps: int, padding: int, dilation: int, size: int) -> tuple[int, int,
 def _merged(filters: Array, dilation: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Any:
     R, top, P, _ = _union(filters.shape[2], corner[0], dilation[0], size[0])
     S, left, Q, _ = _union(filters.shape[3], corner[1], dilation[1], size[1])
-    return products.Window((R, S), (1, 1), (top, left), (P, Q)), (0, 0)
+    return packing.Window((R, S), (1, 1), (top, left), (P, Q)), (0, 0)
 
 
 def _merged_filters(filters: Array, dilation: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Array:
@@ -581,6 +593,6 @@ def _merged_filters(filters: Array, dilation: tuple[int, int], corner: tuple[int
         for b, (s, width, right) in enumerate(columns):
             part = filters[:, :, r :: dilation[0], s :: dilation[1]]
             out[a, b, :, :, down : down + count, right : right + width] = part
-    whole = np.zeros((products.LANES, C, R, S), filters.dtype)
-    whole[: dilation[0] * dilation[1] * K] = out.reshape(-1, C, R, S)
+    whole = np.zeros((LANES, C, R, S), filters.dtype)
+    whole[: dilation[0] * dilation[1] * K] = out.reshape(dilation[0] * dilation[1] * K, C, R, S)
     return whole
