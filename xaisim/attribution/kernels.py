@@ -6,6 +6,7 @@ gradient(model.graph, target=3)     forward and backward in one kernel, outputs 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,10 +16,13 @@ from xaisim.ir.fold import bind, fold
 from xaisim.ir.graph import Array, Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 
+_REMEMBERED = 64
+"""Kernels that are kept: the next picture of a class needs no differentiation and, on a device, no compiling."""
 MOST_TRIPS = 4095
 """Trips that a running sum can take without overflow: 12 bits beyond one term."""
 
 
+@lru_cache(_REMEMBERED)
 def forward(graph: Graph) -> Kernel:
     """Inference alone."""
     return Kernel("forward", graph)
@@ -34,7 +38,12 @@ def backpropagated(graph: Graph, target: int, wrt: str, rules: Mapping[str, Rule
 
 def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, times_input: bool = False) -> Kernel:
     """Logits and the gradient of class ``target`` to the input (times the input where asked)."""
-    inner = backpropagated(graph, target, "input", rules)
+    return _gradient(graph, target, tuple(rules.items()), times_input)
+
+
+@lru_cache(_REMEMBERED)
+def _gradient(graph: Graph, target: int, rules: tuple[tuple[str, Rule], ...], times_input: bool) -> Kernel:
+    inner = backpropagated(graph, target, "input", dict(rules))
     b = GraphBuilder(inner)
     result = inner.outputs[-1]
     b.backward = True
@@ -43,6 +52,7 @@ def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, ti
     return Kernel(f"gradient of class {target}", b.build(graph.outputs[0], result))
 
 
+@lru_cache(_REMEMBERED)
 def path_gradient(graph: Graph, target: int) -> Kernel:
     """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``path.total``.
 
@@ -69,6 +79,7 @@ def path_gradient(graph: Graph, target: int) -> Kernel:
     return Kernel(f"path gradient of class {target}", b.build("path.total"))
 
 
+@lru_cache(_REMEMBERED)
 def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kernel:
     """The end of a path method: (x − x') ⊙ total / n."""
     b = GraphBuilder()
@@ -84,6 +95,7 @@ def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kern
     return Kernel("path result", b.build("attribution"))
 
 
+@lru_cache(_REMEMBERED)
 def gradcam(graph: Graph, target: int, layer: str, size: tuple[int, int]) -> Kernel:
     """ReLU(Σ_k α_k A_k) of the feature map ``layer``, upsampled to ``size``; α_k is the mean of ∂F/∂A_k.
 

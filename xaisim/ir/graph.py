@@ -29,9 +29,12 @@ class Constant:
     """The host picks it from a table once it has seen the logits (the explained class's row of a head)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A kernel: everything between its inputs and its outputs, forward and backward alike."""
+    """A kernel: everything between its inputs and its outputs, forward and backward alike.
+
+    Two graphs are equal only if they are one: what is made of a graph may be remembered by it.
+    """
 
     inputs: dict[str, TensorType]
     constants: dict[str, Constant]

@@ -7,7 +7,9 @@ device.program                                       what was launched: this is 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
 from xaisim.numerics.quantise import Integers, quantise
 
+K = TypeVar("K")
+V = TypeVar("V")
 Progress = Callable[[str, int, int], None]
 """(kernel, trips done, trips in all)"""
 
@@ -29,6 +33,8 @@ Arrange = Callable[[Graph], Graph]
 _BATCH_BUDGET_BYTES = 96 << 20
 """Live tensors of one evaluated batch stay about within this, so that any number of trips fits in memory."""
 
+_MOST_REMEMBERED = 64
+"""Compiled kernels that a device keeps."""
 _SAMPLES_AT_ONCE, _CACHE_ELEMENTS = 4, 2 << 20
 """A thread's share: this many samples, or as many as keep about this many numbers alive, 16 bits each."""
 
@@ -149,6 +155,8 @@ class FixedDevice(FloatDevice):
         """Evaluate node by node on int64, by the definitions, instead of the fast plan; the bits are the same."""
         self._packs: Packs = {}
         self._made: Integers = {}
+        self._compiled: OrderedDict[tuple[Any, ...], Graph] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
         """Quantise; tensors that another kernel left keep their format."""
@@ -157,6 +165,9 @@ class FixedDevice(FloatDevice):
             for name, feed in feeds.items()
             if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
         }
+        key = (graph, tuple(given.items()))
+        if key in self._compiled:
+            return self._compiled[key]
         fixed = quantise(
             graph,
             self.formats,
@@ -169,7 +180,7 @@ class FixedDevice(FloatDevice):
         if self.arrange is not None:
             fixed = self.arrange(fixed)
         verify(fixed)
-        return fixed
+        return _remembered(self._compiled, key, fixed)
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:
         """Quantise host data to the input's format; a tensor of this device is handed over as it is."""
@@ -191,12 +202,23 @@ class FixedDevice(FloatDevice):
         if self.naive or self.observe:
             yield from super().evaluated(graph, windows)
             return
-        plan = Plan(graph, self._packs, every_rounding=self.watch is not None)
+        key = (graph, self.watch is not None)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = _remembered(self._plans, key, Plan(graph, self._packs, every_rounding=self.watch is not None))
         threads = thread_count()
         if self.watch or len(windows) == 1 or threads == 1:
             yield from (plan.run(window, threads=threads, observe=self.watch) for window in windows)
         else:
             yield from in_parallel(plan.run, windows, threads)
+
+
+def _remembered(memory: OrderedDict[K, V], key: K, value: V) -> V:
+    """Keep a value, and forget the oldest of many."""
+    memory[key] = value
+    if len(memory) > _MOST_REMEMBERED:
+        memory.popitem(last=False)
+    return value
 
 
 class DryDevice(FixedDevice):

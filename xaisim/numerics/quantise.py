@@ -262,8 +262,10 @@ class _Quantiser(GraphBuilder):
 
     def check_uniform(self, name: str, value: np.ndarray, format: FixedPoint) -> None:
         """Refuse a uniform format in which nothing is left of a constant but signs."""
+        if self.formats.numerics.uniform is None:
+            return
         magnitude = np.abs(value[value != 0])
-        if self.formats.numerics.uniform is None or not magnitude.size:
+        if not magnitude.size:
             return
         whole = np.floor(np.ldexp(magnitude, format.frac) + 0.5)
         for lost, verb in ((whole == 0, "round to zero"), (whole > format.high + 1, "saturate")):
