@@ -73,7 +73,7 @@ class Decisions:
         self.elements = [0, 0]
         self._ops: dict[str, str] = {}
         self._graph: object = None
-        device.observe = self.see
+        device.watch = self.see
 
     def see(self, name: str, values: Array) -> None:
         """Take note of one tensor of one window."""

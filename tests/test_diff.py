@@ -109,10 +109,10 @@ def test_a_sum_that_kernels_get_wrong_is_found_before_it_is_rounded() -> None:
             wrong = Graph(graph.inputs, graph.constants, tuple(map(shifted, graph.nodes)), graph.outputs)
             return super().run(name, wrong, arrays, trips)
 
-    prepared = runs(a=BASE)
+    prepared = runs(a=f"{BASE}:naive")
     right = prepared.device("a")
     assert isinstance(right, FixedDevice)
-    device = TwinDevice(right, Wrong(right.formats, right.accumulator_bits))
+    device = TwinDevice(right, Wrong(right.formats, right.accumulator_bits, naive=True))
     prepared.run(device, 0)
     first = first_difference(device.tallies)
     assert first is not None
@@ -130,6 +130,35 @@ def test_a_run_does_not_differ_from_itself(spec: str) -> None:
     assert len(found.rows) > 30
     assert all(r.differing == 0 and r.elements > 0 and r.enters_by is None for r in found.rows)
     assert found.result.sqnr_db == math.inf
+
+
+@pytest.mark.parametrize(
+    ("numerics", "method"), [(BASE, "saliency"), ("fixed16", "gradcam"), (BASE, "integrated_gradients")]
+)
+def test_fast_kernels_do_not_differ_from_the_definitions(numerics: str, method: str) -> None:
+    found = diff(f"{numerics}:naive", numerics, **settings(method))
+    assert found.equal
+    assert sum(r.kind in (Kind.VALUE, Kind.MASK, Kind.INDEX) for r in found.rows) > 12
+
+
+def test_a_fast_kernel_that_is_wrong_is_found_at_its_tensor() -> None:
+    class Wrong(FixedDevice):
+        def compile(self, graph, feeds):  # type: ignore[no-untyped-def]
+            fixed = super().compile(graph, feeds)
+            nodes = tuple(
+                replace(n, attrs={**n.attrs, "padding": (0, 1, 2, 1)}) if n.name == "conv3.exact" else n
+                for n in fixed.nodes
+            )
+            return Graph(fixed.inputs, fixed.constants, nodes, fixed.outputs)
+
+    prepared = runs(a=f"{BASE}:naive")
+    right = prepared.device("a")
+    assert isinstance(right, FixedDevice)
+    device = TwinDevice(right, Wrong(right.formats, right.accumulator_bits))
+    prepared.run(device, 0)
+    first = first_difference(device.tallies)
+    assert first is not None
+    assert first.name == "relu3"
 
 
 def test_flips_let_a_difference_in_where_gradients_were_equal() -> None:
@@ -389,6 +418,7 @@ def test_json_is_the_diff(tmp_path: Path) -> None:
     [
         (("flaot", BASE), "unknown run 'flaot'; choices: float, fixed16, fixed8, a format like q16.8, or a .yaml file"),
         ((BASE, "fixed16:rounding=up"), "numerics 'fixed16:rounding=up': rounding: must be one of trn,"),
+        (("float:naive", BASE), "run 'float:naive': float64 has no fast kernels"),
         ((BASE, "q17.8"), "q17.8: pynq_z2 has 16-bit multipliers; too wide:"),
         ((BASE, f"{BASE}:overrides.relu9=trn"), f"{BASE}:overrides.relu9=trn: numerics.overrides: no tensor 'relu9'"),
         ((BASE,), "missing argument 'B' (see 'xaisim diff --help')"),

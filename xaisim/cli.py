@@ -191,7 +191,8 @@ def diff(
 ) -> None:
     """Run one method as A and as B and compare every tensor that both make, forward and backward.
 
-    A and B are "float" or what --numerics takes elsewhere, changed key by key behind a colon; A is the reference.
+    A and B are "float" or what --numerics takes elsewhere, changed key by key behind a colon; with ":naive" at the end
+    the definitions compute instead of the fast kernels. A is the reference.
     Prints the first difference, where the SQNR falls most, and per tensor SQNR, largest error in LSB (of B, or of A
     where B is float), saturated and zero values, flipped ReLU masks and pool indices. Writes diff.json, diff.png and
     diff.html into DIR, if given. Exits with 0 where nothing differs, 1 where something does, 2 after an error.

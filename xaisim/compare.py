@@ -3,7 +3,8 @@
 found = diff(Experiment(model="cifar_cnn", method="saliency"), "float", "fixed8")
 found.first, found.rows, found.split
 
-A run is ``float`` or whatever ``--numerics`` takes, such as ``fixed16:overrides.relu1=trn``.
+A run is ``float`` or whatever ``--numerics`` takes, such as ``fixed16:overrides.relu1=trn``; ``fixed16:naive`` computes
+by the definitions instead of the fast kernels.
 """
 
 from __future__ import annotations
@@ -31,14 +32,22 @@ class RunSpec:
 
     text: str
     numerics: Numerics | None
+    naive: bool = False
+    """Computed by the definitions, node by node, instead of by the fast kernels."""
+
+
+_NAIVE = ":naive"
 
 
 def parse_run(text: str) -> RunSpec:
-    """Read ``float`` or numerics as :func:`load_numerics` does; raises :class:`UserError`."""
+    """Read ``float`` or numerics as :func:`load_numerics` does, ``:naive`` behind them; raises :class:`UserError`."""
+    name = text.removesuffix(_NAIVE)
     if text == "float":
         return RunSpec(text, None)
+    if name == "float":
+        raise UserError(f"run {text!r}: float64 has no fast kernels; {_NAIVE} can follow fixed-point numerics")
     try:
-        return RunSpec(text, load_numerics(text))
+        return RunSpec(text, load_numerics(name), text.endswith(_NAIVE))
     except UserError as error:
         told = str(error).replace("unknown numerics", "unknown run").replace("choices: ", "choices: float, ")
         raise UserError(told) from None
@@ -54,8 +63,13 @@ class Runs:
 
     def device(self, side: Side) -> FloatDevice:
         """Return a device that computes as run A or B does."""
-        formats = self.formats["ab".index(side)]
-        return FloatDevice() if formats is None else self.p.device(formats)
+        number = "ab".index(side)
+        formats = self.formats[number]
+        if formats is None:
+            return FloatDevice()
+        device = self.p.device(formats)
+        device.naive = self.specs[number].naive
+        return device
 
     def run(self, device: Device, target: int) -> Tensor:
         """Run the method."""
