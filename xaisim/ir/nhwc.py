@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 
 from xaisim.ir.machine import LANES, call
-from xaisim.ir.packing import Division, Packed, aligned
+from xaisim.ir.memory import scratch
+from xaisim.ir.packing import Division, Packed
 from xaisim.ir.tail import Tail, finish
 from xaisim.ir.tail_code import code, fields
 from xaisim.ir.types import FixedPoint
@@ -21,6 +22,8 @@ from xaisim.ir.types import FixedPoint
 Array = np.ndarray
 Pair = tuple[int, int]
 Ranges = tuple[Array, Array]
+
+_NO_LIFT, _NO_BIAS = np.zeros(0, np.int64), np.zeros(0, np.int32)
 
 
 def fits(format: object) -> bool:
@@ -36,22 +39,37 @@ def zero_of(format: FixedPoint) -> int:
 def stored(values: Array, zero: int) -> Array:
     """Return integers (N, C, H, W) or (N, C) as a map."""
     spread = values[:, :, None, None] if values.ndim == 2 else values
-    out = new_map((len(values), *spread.shape[2:], spread.shape[1]))
-    np.subtract(spread.transpose(0, 2, 3, 1), zero, out=out, casting="unsafe")
+    out = scratch((len(values), *spread.shape[2:], spread.shape[1]), np.int16)
+    _store(np.ascontiguousarray(spread), zero, out)
     return out
+
+
+@njit(cache=True, nogil=True)
+def _store(values, zero, out):  # type: ignore[no-untyped-def] # numba
+    N, H, W, C = out.shape
+    for n in range(N):
+        for y in range(H):
+            for x in range(W):
+                for c in range(C):
+                    out[n, y, x, c] = values[n, c, y, x] - zero
 
 
 def integers(map: Array, zero: int, rank: int) -> Array:
     """Return a map as int64 (N, C, H, W), or (N, C) where the sample has one axis."""
-    values = np.ascontiguousarray(map.transpose(0, 3, 1, 2), np.int64)
-    if zero:
-        values += zero
-    return values.reshape(len(map), -1) if rank == 1 else values
+    N, H, W, C = map.shape
+    values = np.empty((N, C, H, W), np.int64)
+    _integers(map, zero, values)
+    return values.reshape(N, -1) if rank == 1 else values
 
 
-def new_map(shape: tuple[int, ...], dtype: type = np.int16) -> Array:
-    """Return an uninitialised map with the room behind it that the blocks may read."""
-    return aligned(int(np.prod(shape)), dtype).reshape(shape)
+@njit(cache=True, nogil=True)
+def _integers(map, zero, values):  # type: ignore[no-untyped-def] # numba
+    N, C, H, W = values.shape
+    for n in range(N):
+        for c in range(C):
+            for y in range(H):
+                for x in range(W):
+                    values[n, c, y, x] = np.int64(map[n, y, x, c]) + zero
 
 
 @njit(cache=True, nogil=True)
@@ -81,9 +99,8 @@ def _copy_bytes(map, out, top, left, add):  # type: ignore[no-untyped-def] # num
 
 
 @njit(cache=True, nogil=True)
-def _surround(out, size, top, left, zeros):  # type: ignore[no-untyped-def] # numba
+def _surround(out, H, W, top, left, zeros):  # type: ignore[no-untyped-def] # numba
     """Fill what lies outside the H × W places of a map with a row of zeros."""
-    H, W = size
     _, rows, columns, C = out.shape
     before, after = max(0, left) * C, min(columns, max(0, left + W)) * C
     for n in range(len(out)):
@@ -107,35 +124,48 @@ def padded(
     """
     top, left = packed.window.corner
     rows, columns = packed.extent
-    whole = (top, left) == (0, 0) and (rows, columns) == map.shape[1:3]
+    _, height, width, _ = map.shape
+    whole = (top, left, rows, columns) == (0, 0, height, width)
     division = packed.any_input
     plain = division is not None or packed.dense.size > 0 or not packed.blocks
     if plain and whole and not packed.fours:
         return map, division
-    out = new_map((len(map), rows, columns, map.shape[3]), np.uint8 if packed.fours else np.int16)
+    out = scratch((len(map), rows, columns, map.shape[3]), np.uint8 if packed.fours else np.int16)
     if packed.fours:
         _copy_bytes(map, out, top, left, zero + 128 * signed)
-        _surround(out, map.shape[1:3], top, left, np.full(columns * map.shape[3], 128 * signed, np.uint8))
+        _surround(out, height, width, top, left, np.full(columns * map.shape[3], 128 * signed, np.uint8))
         return out, division
-    centre = np.zeros(map.shape[3], np.int16)
+    line = np.zeros(columns * map.shape[3], np.int16)
     if not plain:
         low, high = ranges()
         if not whole:
             low, high = np.minimum(low, -zero), np.maximum(high, -zero)
         division = packed.division(low, high)
-        centre = division.centre
-    line = np.tile(centre, columns)
+        line = division.row
     _copy(map, out, top, left, line)
-    _surround(out, map.shape[1:3], top, left, -zero - line)
+    _surround(out, height, width, top, left, -zero - line)
     return out, division
 
 
 def channel_ranges(map: Array) -> Ranges:
     """Return the least and the largest stored number of every channel, (C,) int64 each."""
     N, H, W, C = map.shape
-    rows = map.reshape(N * H, W * C)
-    low, high = rows.min(axis=0).reshape(W, C).min(axis=0), rows.max(axis=0).reshape(W, C).max(axis=0)
+    low, high = np.empty(W * C, np.int16), np.empty(W * C, np.int16)
+    _row_ranges(map.reshape(N * H, W * C), low, high)
+    low, high = low.reshape(W, C).min(axis=0), high.reshape(W, C).max(axis=0)
     return low.astype(np.int64), high.astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _row_ranges(rows, low, high):  # type: ignore[no-untyped-def] # numba
+    low[:] = rows[0]
+    high[:] = rows[0]
+    for r in range(1, len(rows)):
+        row = rows[r]
+        for i in range(len(row)):
+            low[i] = min(low[i], row[i])
+        for i in range(len(row)):
+            high[i] = max(high[i], row[i])
 
 
 @njit(cache=True, nogil=True)
@@ -194,12 +224,13 @@ def max_unpool(
     map: Array, zero: int, index: Array, size: Pair, kernel: Pair, stride: Pair, corner: Pair, tail: Tail
 ) -> None:
     """Send every value to the place its index names (windows may overlap, so sums happen), then ``tail``."""
-    _max_unpool(map, zero, index, *size, *kernel, *stride, *corner, tail, fields(tail), code(tail, "row"))
+    _max_unpool(map, zero, index, *size, *kernel, *stride, *corner, tail, code(tail, "row"))
 
 
 @njit(cache=True, nogil=True)
-def _max_unpool(map, zero, index, H, W, R, S, stride_y, stride_x, top, left, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+def _max_unpool(map, zero, index, H, W, R, S, stride_y, stride_x, top, left, tail, code):  # type: ignore[no-untyped-def] # numba
     N, P, Q, C = map.shape
+    listed = fields(tail, _NO_LIFT, _NO_BIAS, _NO_BIAS)
     v = np.empty(W * C, np.int64)
     total = np.empty(W * C, np.int32)
     at = np.empty(1, np.int64)
@@ -226,14 +257,15 @@ def window_sum(
     map: Array, zero: int, scale: int, size: Pair, kernel: Pair, stride: Pair, corner: Pair, dilation: Pair, tail: Tail
 ) -> None:
     """Sum every window of the (zero-inserted) map, times ``scale``, then ``tail``; places outside count as zero."""
-    _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, fields(tail), code(tail, "row"))
+    _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, code(tail, "row"))
 
 
 @njit(cache=True, nogil=True)
-def _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+def _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, code):  # type: ignore[no-untyped-def] # numba
     N, H, W, C = map.shape
     P, Q = size
     R, S = kernel
+    listed = fields(tail, _NO_LIFT, _NO_BIAS, _NO_BIAS)
     v = np.empty(Q * C, np.int64)
     at = np.empty(1, np.int64)
     for n in range(N):
@@ -257,12 +289,13 @@ def _window_sum(map, zero, scale, size, kernel, stride, corner, dilation, tail, 
 
 def pointwise(map: Array, zero: int, tail: Tail) -> None:
     """Take a map's values as they are through ``tail``."""
-    _pointwise(map, zero, tail, fields(tail), code(tail, "row"))
+    _pointwise(map, zero, tail, code(tail, "row"))
 
 
 @njit(cache=True, nogil=True)
-def _pointwise(map, zero, tail, listed, code):  # type: ignore[no-untyped-def] # numba
+def _pointwise(map, zero, tail, code):  # type: ignore[no-untyped-def] # numba
     N, H, W, C = map.shape
+    listed = fields(tail, _NO_LIFT, _NO_BIAS, _NO_BIAS)
     v = np.empty(W * C, np.int64)
     at = np.empty(1, np.int64)
     for n in range(N):

@@ -19,6 +19,7 @@ from numba import njit
 from xaisim.ir.blocks import block
 from xaisim.ir.kernels import phases, product_dtype
 from xaisim.ir.machine import LANES, selected
+from xaisim.ir.memory import aligned
 
 Array = np.ndarray
 Pair = tuple[int, int]
@@ -64,6 +65,8 @@ class Division(NamedTuple):
     high: Array
     centre: Array
     """(C,) int16, subtracted from the stored numbers; size 0 where any number may come as it is."""
+    row: Array
+    """The centres of a whole row of x."""
     share: Array
     """(K,): Σ centre·w, which the sums lack."""
     table: Array
@@ -113,7 +116,7 @@ class Packed:
         if current is None or not current.covers(low, high):
             if current is not None:
                 low, high = np.minimum(low, current.low), np.maximum(high, current.high)
-            room = (high - low) // 16  # the next picture is a little different
+            room = (high - low) // 32  # the next picture is a little different
             low, high = np.maximum(low - room, -_WORST), np.minimum(high + room, _WORST - 1)
             self._division = current = _divided(self, low, high, (low + high + 1) >> 1)
         return current
@@ -174,7 +177,7 @@ def _packed_blocks(filters: Array, offsets: Array, channels: Array) -> tuple[Arr
         part[:, : mine.shape[1]] = mine
         made.append((k, groups, *_split(part, offsets, channels)))
         k += groups * LANES
-    whole = aligned(sum(part.nbytes for _, _, part, _, _ in made), np.uint8)
+    whole = aligned((sum(part.nbytes for _, _, part, _, _ in made),), np.uint8)
     blocks, at = [], 0
     for k, groups, part, where, what in made:
         place = whole[at : at + part.nbytes].view(part.dtype).reshape(part.shape)
@@ -219,7 +222,8 @@ def _divided(packed: Packed, low: Array, high: Array, centre: Array) -> Division
     table.append((packed.filters, 0, 0, 0, packed.w.size, count, 0))
     share = packed.by_channel @ centre if centre.size else np.zeros(packed.filters, np.int64)
     listed = np.concatenate(segments) if segments else np.zeros((0, 2), np.int64)
-    return Division(low, high, centre.astype(np.int16), share, np.array(table, np.int64), listed)
+    small = centre.astype(np.int16)
+    return Division(low, high, small, np.tile(small, packed.extent[1]), share, np.array(table, np.int64), listed)
 
 
 @njit(cache=True, nogil=True)
@@ -256,11 +260,3 @@ def _cut(weights, reach, offsets, limit, ends):  # type: ignore[no-untyped-def] 
             total[lane] += step[lane]
     ends[count] = steps
     return count + 1
-
-
-def aligned(size: int, dtype: type) -> Array:
-    """Return uninitialised memory at a multiple of 64 bytes, with 64 readable bytes behind it."""
-    width = np.dtype(dtype).itemsize
-    raw = np.empty(size * width + 128, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + size * width].view(dtype)

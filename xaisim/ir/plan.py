@@ -21,8 +21,10 @@ from xaisim.ir import nhwc, packing, products
 from xaisim.ir.graph import Constant, Graph, Observer
 from xaisim.ir.kernels import phases
 from xaisim.ir.machine import LANES, selected
+from xaisim.ir.memory import scratch
 from xaisim.ir.ops import OPS, Node, turned
 from xaisim.ir.tail import Tail, tail
+from xaisim.ir.tail_code import Bias, bias_of
 from xaisim.ir.types import Bits, FixedPoint, TensorType
 
 Array = np.ndarray
@@ -273,7 +275,7 @@ class Plan:
         spread = (1, 1, *shape) if len(shape) == 1 else (*shape[1:], shape[0])
         optional: dict[str, Any] = {}
         if chain.to is not None:
-            values.maps[chain.result] = optional["out"] = nhwc.new_map((count, *spread))
+            values.maps[chain.result] = optional["out"] = scratch((count, *spread), np.int16)
             optional["zero"] = nhwc.zero_of(self.types[chain.result].format)  # type: ignore[arg-type]
         if chain.other is not None:
             optional["other"] = values.whole(chain.other, count)
@@ -281,7 +283,7 @@ class Plan:
         if chain.gate is not None:
             optional["gate"] = values.whole(chain.gate, count)
         if chain.mask is not None:
-            values.maps[chain.mask] = optional["mask"] = np.empty((count, *spread), np.int8)
+            values.maps[chain.mask] = optional["mask"] = scratch((count, *spread), np.int8)
         return tail(
             shift=chain.shift,
             other_shift=chain.other_shift,
@@ -315,7 +317,7 @@ class Plan:
         lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), filters if "lift" in node.attrs else 0)
         own = self.graph.constants[node.args[2]].value if len(node.args) > 2 else None
         own = None if own is None else np.resize(own, filters)
-        biases = [_bias(offset * packed.sums, lift, own) for packed in packs]
+        biases = [_Added(offset * packed.sums, lift, own) for packed in packs]
         size = self._size(node.name)
         dilation = node.attrs.get("dilation", (1, 1))
 
@@ -328,10 +330,10 @@ class Plan:
             out, shape = t.out, size
             if merged:
                 shape = packs[0].window.size
-                t = t._replace(out=np.empty(count * shape[0] * shape[1] * packs[0].filters, np.int16))
+                t = t._replace(out=scratch((count * shape[0] * shape[1] * packs[0].filters,), np.int16))
             for packed, bias in zip(packs, biases, strict=True):
                 window, division = nhwc.padded(map, packed, zero, partial(values.ranges, x), signed=format.signed)
-                products.run(packed, division, window, bias, lift, t, shape, threads=values.threads)
+                products.run(packed, division, window, bias.of(division), lift, t, shape, threads=values.threads)
             if merged:
                 nhwc.spread(t.out.reshape(count, *shape, -1), out.reshape(count, *size, -1), *dilation)
 
@@ -374,7 +376,7 @@ class Plan:
         def run(values: Values) -> None:
             map = values.map(x)
             shape = (len(map), *node.type.shape[1:], node.type.shape[0])
-            out, index = nhwc.new_map(shape), np.empty(shape, np.uint8)
+            out, index = scratch(shape, np.int16), scratch(shape, np.uint8)
             nhwc.max_pool(map, out, index, *node.attrs["kernel"], *node.attrs["stride"], *node.attrs["padding"][:2])
             for n in nodes:
                 values.maps[n.name] = out if n.op == "maxpool" else index
@@ -472,7 +474,7 @@ class Plan:
 
         def run(values: Values) -> None:
             count = values.batch(list(node.args))
-            out = nhwc.new_map((count, *node.type.shape[1:], node.type.shape[0]))
+            out = scratch((count, *node.type.shape[1:], node.type.shape[0]), np.int16)
             first = 0
             for name in node.args:
                 map = values.map(name)
@@ -489,7 +491,7 @@ class Plan:
 
         def run(values: Values) -> None:
             map = values.map(node.args[0])[..., node.attrs["start"] : node.attrs["stop"]]
-            values.maps[node.name] = nhwc.new_map(map.shape)
+            values.maps[node.name] = scratch(map.shape, np.int16)
             values.maps[node.name][...] = map
 
         return Step([node], [node.args[0]], run)
@@ -546,10 +548,24 @@ def _in_order(steps: list[Step], graph: Graph) -> list[Step]:
     return ordered
 
 
-def _bias(offset: Array, lift: Array, own: Array | None) -> Array:
-    """Return what is added to lifted sums over stored numbers: the share of their zero, and the bias itself."""
-    share = offset << lift if lift.size else offset
-    return share if own is None else share + own
+class _Added:
+    """What is added to lifted sums over stored numbers: the shares of their zero and centres, and the bias itself."""
+
+    def __init__(self, offset: Array, lift: Array, own: Array | None) -> None:
+        self.lift = lift
+        self.fixed = self.lifted(offset) if own is None else self.lifted(offset) + own
+        self.last: tuple[packing.Division | None, Bias] = (None, bias_of(self.fixed))
+
+    def lifted(self, sums: Array) -> Array:
+        """Return sums in the fraction that all channels share."""
+        return sums << self.lift if self.lift.size else sums
+
+    def of(self, division: packing.Division | None) -> Bias:
+        """Return it for a division, remembering the last."""
+        last = self.last
+        if division is not last[0] and division is not None:
+            self.last = last = (division, bias_of(self.fixed + self.lifted(division.share)))
+        return last[1]
 
 
 def _filters(node: Node, w: Array) -> Array:

@@ -12,7 +12,7 @@ from numba import njit
 from xaisim.ir.machine import MOST_PIXELS, call
 from xaisim.ir.packing import Division, Packed
 from xaisim.ir.tail import Tail, finish
-from xaisim.ir.tail_code import bias_of, code, fields
+from xaisim.ir.tail_code import Bias, code, fields
 from xaisim.ir.threads import share
 
 Array = np.ndarray
@@ -26,7 +26,7 @@ def run(
     packed: Packed,
     division: Division | None,
     x: Array,
-    bias: Array,
+    bias: Bias,
     lift: Array,
     tail: Tail,
     shape: Pair,
@@ -36,15 +36,15 @@ def run(
     """Slide the window over ``x`` (N, rows, columns, C) and hand every sum to ``tail``.
 
     ``x`` and ``division`` are what :func:`xaisim.ir.nhwc.padded` made of a map; ``shape`` is the height and width of
-    the output map. Sums are shifted left by ``lift`` (K,), unless it is empty; then ``bias`` (K,) is added.
+    the output map. Sums are shifted left by ``lift`` (K,), unless it is empty; then ``bias``, with what the division
+    lacks, is added.
     """
     P, Q = packed.window.size
     pixels = len(x) * P * Q
     if division is None:
-        _run_dense(packed, x, bias, lift, tail, shape)
+        _run_dense(packed, x, bias.whole, lift, tail, shape)
         return
     table = division.table
-    added = bias_of(bias + (division.share << lift if lift.size else division.share))
     work = division.segments.size and pixels * packed.w.size // 2
     parts = min(threads, max(1, work // _WORK_PER_THREAD))
     by_filter = len(table) - 1 >= 2 * parts and pixels < 24 * parts
@@ -53,36 +53,23 @@ def run(
     if not by_filter:
         cuts = [c - c % MOST_PIXELS if c < count else c for c in cuts]
 
-    listed = fields(tail, lift, added)
     codes = code(tail, "lo", lift=lift.size > 0), code(tail, "planes", lift=lift.size > 0)
 
     def part(i: int) -> None:
         own = table[cuts[i] : cuts[i + 1] + 1] if by_filter else table
         first, last = (0, pixels) if by_filter else (cuts[i], cuts[i + 1])
-        _run_blocks(
-            x,
-            packed.w,
-            division.segments,
-            own,
-            packed.window,
-            shape,
-            added.whole,
-            lift,
-            tail,
-            listed,
-            *codes,
-            first,
-            last,
-        )
+        _run_blocks(x, packed.w, division.segments, own, packed.window, shape, bias, lift, tail, *codes, first, last)
 
     share(part, parts)
 
 
 @njit(cache=True, nogil=True)
-def _run_blocks(x, w, segments, table, window, shape, bias, lift, tail, listed, whole, parted, first, last):  # type: ignore[no-untyped-def] # numba
+def _run_blocks(x, w, segments, table, window, shape, biases, lift, tail, whole, parted, first, last):  # type: ignore[no-untyped-def] # numba
     """All blocks of ``table`` over the pixels ``first`` to ``last``, block by block so that its weights stay near."""
     P, Q = window.size
+    bias = biases.whole
     K = bias.size
+    listed = fields(tail, lift, biases.high, biases.low)
     column = x.shape[3] * x.itemsize
     row = x.shape[2] * column
     image = x.shape[1] * row

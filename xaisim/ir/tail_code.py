@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from llvmlite import ir
+from numba import njit
 
 from xaisim.ir import machine
 from xaisim.ir.machine import I8, I16, I32, I64, LANES
@@ -22,9 +23,8 @@ Array = np.ndarray
 
 Source = Literal["lo", "planes", "row"]
 """Where the exact values are: one int32 plane, two (lo + 2^16 · hi), or an int64 row without a bias."""
-_MAPS = ("other", "mask", "gate", "out")
 _SCALARS = ("shift", "other_shift", "other_zero", "zero", "right", "low", "high")
-_ADDRESSES = (*_MAPS, "lift", "bias_high", "bias_low")
+_ADDRESSES = ("other", "mask", "gate", "out", "lift", "bias_high", "bias_low")
 _BYTE, _HALF, _WORD, _LONG = (ir.VectorType(type, LANES) for type in (I8, I16, I32, I64))
 
 
@@ -77,13 +77,18 @@ def code(t: Tail, source: Source, *, lift: bool = False) -> int:
     return _compiled(variant)
 
 
-def fields(t: Tail, lift: Array | None = None, bias: Bias | None = None) -> Array:
-    """Return what compiled code reads of a tail: scalars and addresses."""
-    scalars = [getattr(t, name) for name in _SCALARS]
-    rows = (lift, bias.high if bias else None, bias.low if bias else None)
-    addresses = [getattr(t, name).ctypes.data for name in _MAPS] + [0 if a is None else a.ctypes.data for a in rows]
-    half = (1 << t.right) >> 1 if 0 <= t.right < 62 else 0
-    return np.array([*scalars, *addresses, half], np.int64)
+@njit(cache=True, nogil=True)
+def fields(t, lift, high, low):  # type: ignore[no-untyped-def] # numba
+    """Return what compiled code reads of a tail, of the channels' lift and of the halves of their bias."""
+    half = (np.int64(1) << t.right) >> 1 if 0 <= t.right < 62 else np.int64(0)
+    addresses = (t.other.ctypes.data, t.mask.ctypes.data, t.gate.ctypes.data, t.out.ctypes.data,
+                 lift.ctypes.data, high.ctypes.data, low.ctypes.data)  # fmt: skip
+    listed = np.empty(15, np.int64)
+    listed[:7] = (t.shift, t.other_shift, t.other_zero, t.zero, t.right, t.low, t.high)
+    for i in range(7):
+        listed[7 + i] = addresses[i]
+    listed[14] = half
+    return listed
 
 
 @cache

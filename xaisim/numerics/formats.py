@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numba import njit
 from pydantic import AfterValidator, Field, model_validator
 
 from xaisim.attribution.kernels import MOST_TRIPS
@@ -360,9 +361,20 @@ def to_integers(values: Array, format: FixedPoint, fractions: Array | None = Non
 
     ``fractions`` (broadcast to ``values``) stand in for the format's where they differ by channel.
     """
+    if fractions is None and format.bits <= 53:
+        real = np.ascontiguousarray(values, np.float64)
+        integers = np.empty(real.shape, np.int64)
+        _to_integers(real.reshape(-1), 2.0**format.frac, format.low, format.high, integers.reshape(-1))
+        return integers
     frac = format.frac if fractions is None else fractions
     scaled = np.floor(np.ldexp(np.asarray(values, np.float64), frac) + 0.5)
     high = float(format.high)
     if int(high) > format.high:  # of 54 bits and more, float64 knows no such neighbour of a power of two
         high = math.nextafter(high, 0.0)
     return np.clip(scaled, format.low, high).astype(np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _to_integers(values, factor, low, high, out):  # type: ignore[no-untyped-def] # numba
+    for i in range(values.size):
+        out[i] = np.int64(min(max(np.floor(values[i] * factor + 0.5), float(low)), float(high)))
