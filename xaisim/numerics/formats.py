@@ -362,9 +362,11 @@ def to_integers(values: Array, format: FixedPoint, fractions: Array | None = Non
     ``fractions`` (broadcast to ``values``) stand in for the format's where they differ by channel.
     """
     if fractions is None and format.bits <= 53:
-        real = np.ascontiguousarray(values, np.float64)
+        real = np.asarray(values, np.float64)
         integers = np.empty(real.shape, np.int64)
-        _to_integers(real.reshape(-1), 2.0**format.frac, format.low, format.high, integers.reshape(-1))
+        _to_integers(
+            np.ascontiguousarray(real).reshape(-1), 2.0**format.frac, format.low, format.high, integers.reshape(-1)
+        )
         return integers
     frac = format.frac if fractions is None else fractions
     scaled = np.floor(np.ldexp(np.asarray(values, np.float64), frac) + 0.5)
