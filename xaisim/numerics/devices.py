@@ -79,8 +79,11 @@ class FloatDevice:
             raise ValueError(f"{name}: {trips} trips are more than the {most} that its sum can take")
         count = max(trips, *(len(a) for a in arrays.values())) if arrays else trips
         cut = list(windows(arrays, trips, self.batch_size or self.batch_for(graph, count)))
-        parts = []
+        sums = {node.name for node in graph.nodes if node.op == "accumulate"}
+        parts: list[dict[str, Array]] = []
         for part, (_, done, _) in zip(self.evaluated(graph, [window for window, _, _ in cut]), cut, strict=True):
+            for total in sums & part.keys() if parts else ():
+                parts[0][total] = parts[0][total] + part.pop(total)
             parts.append(part)
             if self.progress:
                 self.progress(name, done, count)
@@ -113,7 +116,7 @@ def joined(graph: Graph, parts: Sequence[Mapping[str, Array]], arrays: Mapping[s
     types = graph.types()
     outputs = {}
     for output in graph.outputs:
-        values = [part[output] for part in parts]
+        values = [part[output] for part in parts if output in part]
         whole = sum(values[1:], values[0]) if output in sums else values[0]
         outputs[output] = Tensor(np.concatenate(values) if output in moving - sums else whole, types[output])
     return outputs
