@@ -134,16 +134,19 @@ def attribute(
     logits = evaluate(p.model.graph, {"input": x})[p.model.graph.outputs[0]]
     targets = _targets(target, logits)
     formats = _formats(p, x, starts) if device == "fixed" else None
-    maps = []
-    for i, wanted in enumerate(targets):
-        machine: Device = (
-            p.device(formats, batch_size=internal_batch_size)
-            if formats is not None
-            else FloatDevice(batch_size=internal_batch_size)
-        )
-        own = p.options if starts is None else {**p.options, "baseline": starts[i : i + 1]}
-        maps.append(METHODS[explainer].run(machine, p.model.graph, x[i : i + 1], int(wanted), **own).real())
-    stacked = np.concatenate(maps)
+    machine: Device = (
+        p.device(formats, batch_size=internal_batch_size)
+        if formats is not None
+        else FloatDevice(batch_size=internal_batch_size)
+    )
+    # A kernel is one class; without a path, all inputs of a class are one batch.
+    parts = [[i] for i in range(len(x))] if starts is not None else [np.flatnonzero(targets == t) for t in set(targets)]
+    maps: dict[int, Array] = {}
+    for part in parts:
+        own = p.options if starts is None else {**p.options, "baseline": starts[part]}
+        made = METHODS[explainer].run(machine, p.model.graph, x[part], int(targets[part[0]]), **own).real()
+        maps |= dict(zip(part, np.broadcast_to(made, (len(part), *made.shape[1:])), strict=True))
+    stacked = np.stack([maps[i] for i in range(len(x))])
     if starts is None or not return_convergence_delta:
         return stacked
     rows = np.arange(len(x))
