@@ -86,19 +86,6 @@ def _copy(map, out, top, left, centre):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _copy_bytes(map, out, top, left, add):  # type: ignore[no-untyped-def] # numba
-    """The same for bytes, with ``add`` added."""
-    _, H, W, C = map.shape
-    first, last = max(0, -left), min(W, out.shape[2] - left)
-    for n in range(len(map)):
-        for y in range(max(0, -top), min(H, out.shape[1] - top)):
-            source = map[n, y].reshape(-1)[first * C : last * C]
-            line = out[n, y + top].reshape(-1)[(first + left) * C : (last + left) * C]
-            for i in range(len(source)):
-                line[i] = np.uint8(source[i] + np.int16(add))
-
-
-@njit(cache=True, nogil=True)
 def _surround(out, H, W, top, left, zeros):  # type: ignore[no-untyped-def] # numba
     """Fill what lies outside the H × W places of a map with a row of zeros."""
     _, rows, columns, C = out.shape
@@ -131,11 +118,7 @@ def padded(
     if plain and whole and not packed.fours:
         return map, division
     out = scratch((len(map), rows, columns, map.shape[3]), np.uint8 if packed.fours else np.int16)
-    if packed.fours:
-        _copy_bytes(map, out, top, left, zero + 128 * signed)
-        _surround(out, height, width, top, left, np.full(columns * map.shape[3], 128 * signed, np.uint8))
-        return out, division
-    line = np.zeros(columns * map.shape[3], np.int16)
+    line = np.full(columns * map.shape[3], -128 if packed.fours and signed else 0, np.int16)
     if not plain:
         low, high = ranges()
         if not whole:

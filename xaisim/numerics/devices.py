@@ -15,8 +15,9 @@ import numpy as np
 
 from xaisim.attribution.device import Kernel, Launch, Tensor
 from xaisim.hardware.array import AccumulatorPolicy
+from xaisim.ir.chain import Packs
 from xaisim.ir.graph import Array, Graph, Observer, evaluate, verify
-from xaisim.ir.plan import Packs, Plan
+from xaisim.ir.plan import Plan
 from xaisim.ir.threads import in_parallel, thread_count
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.formats import Formats, to_integers
