@@ -17,7 +17,7 @@ from xaisim.attribution import kernels
 from xaisim.attribution.gradient import DECONVNET, GUIDED, RULES
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError
-from xaisim.ir import machine, packing
+from xaisim.ir import machine, memory, packing
 from xaisim.ir.graph import Graph, GraphBuilder, evaluate
 from xaisim.ir.plan import Plan
 from xaisim.ir.types import Bits, FixedPoint, Overflow, Rounding, TensorType
@@ -75,12 +75,12 @@ def sums(draw: Any, *, most_filters: int, most_channels: int, side: int) -> tupl
     channels, filters = draw(st.integers(1, most_channels)), draw(st.integers(1, most_filters))
     height, width = draw(st.integers(1, side)), draw(st.integers(1, side))
     taps = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    padding = tuple(draw(st.integers(-1 if height > 2 and width > 2 else 0, 3)) for _ in range(4))
+    padding = tuple(draw(st.integers(-1 if height > 2 and width > 2 else 0, 5)) for _ in range(4))
     turned = draw(st.booleans())
-    stride = (1, 1) if turned else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    stride = (1, 1) if turned else (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
     dilation = (draw(st.integers(1, 3)), draw(st.integers(1, 3))) if turned else (1, 1)
     x = FixedPoint(draw(st.integers(2, 16)), 3, signed=draw(st.booleans()))
-    w = FixedPoint(draw(st.sampled_from([2, 8, 8, 15, 16])), 5)
+    w = FixedPoint(draw(st.sampled_from([2, 8, 8, 15, 16])), 5, signed=draw(st.integers(0, 4)) > 0)
     samples = draw(st.integers(1, 3))
     b = GraphBuilder()
     b.input("x", TensorType((channels, height, width), x))
@@ -188,7 +188,7 @@ def test_no_segment_can_leave_32_bits_and_together_they_are_all_products(
     w = generator.integers(-(2**15), 2**15, (filters, channels, taps, taps))
     w[generator.random(w.shape) < 0.3] = -(2**15)
     window = packing.Window((taps, taps), (1, 1), (1, 1), (3, 3))
-    packed = packing.pack(w, window, fours=False, bound=2**50)
+    packed = packing.pack(w, window, fours=False, peak=2**15)
     low = generator.integers(-(2**15), 2**15, channels)
     high = np.minimum(low + generator.integers(0, 2**16, channels), 2**15 - 1)
     if not packed.blocks:
@@ -218,6 +218,87 @@ def test_no_segment_can_leave_32_bits_and_together_they_are_all_products(
             assert total.max() + 2**16 * row[6] <= 2**31
         assert step == len(part.weights)
     np.testing.assert_array_equal(found[:filters], w)
+
+
+def small(op: str, shape: tuple[int, ...], *args: str, inputs: dict[str, TensorType], **attrs: Any) -> GraphBuilder:
+    """Return a builder with one operator, ``sum``."""
+    b = GraphBuilder()
+    for name, type in inputs.items():
+        b.input(name, type)
+    b.add("sum", op, *args, **attrs)
+    assert b.types["sum"].shape == shape
+    return b
+
+
+@ON_ALL_KERNELS
+def test_sums_as_wide_as_the_vector_unit_are_exact() -> None:
+    q16 = FixedPoint(16, 0)
+    b = small(
+        "add", (2, 3, 8), "x", "y", inputs=dict.fromkeys("xy", TensorType((2, 3, 8), q16)), shifts=(47, 47), bits=64
+    )
+    b.add("stored", "requant", "sum", from_frac=47, to=FixedPoint(16, -13))
+    feeds = {name: np.full((1, 2, 3, 8), value) for name, value in (("x", 32767), ("y", 32766))}
+    graph = b.build("stored")
+    assert_same(graph, feeds, naive.run(graph, feeds))
+
+
+@ON_ALL_KERNELS
+@pytest.mark.parametrize("side", [16, 18])
+def test_pools_of_more_places_than_a_byte_names_are_exact(side: int) -> None:
+    x = TensorType((3, side + 4, side + 4), FixedPoint(16, 4))
+    pool = {"kernel": (side, side), "stride": (2, 2), "padding": (0, 0, 0, 0)}
+    b = small("pool_index", (3, 3, 3), "x", inputs={"x": x, "g": TensorType((3, 3, 3), FixedPoint(16, 2))}, **pool)
+    b.add("back", "unpool", "g", "sum", shape=x.shape, bits=24, bound=2**20, **pool)
+    b.add("stored", "requant", "back", from_frac=2, to=FixedPoint(16, 0))
+    generator = np.random.default_rng(3)
+    feeds = {n: generator.integers(-(2**15), 2**15, (2, *t.shape)) for n, t in b.inputs.items()}
+    graph = b.build("stored")
+    assert_same(graph, feeds, naive.run(graph, feeds))
+
+
+@ON_ALL_KERNELS
+def test_a_mask_of_one_sample_stays_one_where_many_gates_follow() -> None:
+    type = TensorType((16, 2, 2), FixedPoint(16, 4))
+    b = small("add", type.shape, "x", "y", inputs={"x": type, "y": type, "m": TensorType(type.shape, Bits(1))}, bits=17)
+    b.add("mask", "positive", "sum")
+    b.add("stored", "requant", "sum", from_frac=4, to=FixedPoint(16, 3))
+    b.add("gated", "gate", "stored", "m")
+    generator = np.random.default_rng(3)
+    feeds = {n: generator.integers(-(2**15), 2**15, (1, *type.shape)) for n in "xy"}
+    feeds["m"] = generator.integers(0, 2, (5, *type.shape))
+    graph = b.build("mask", "gated")
+    assert_same(graph, feeds, evaluate(graph, feeds))
+
+
+def test_weights_shared_by_kernels_of_other_widths_are_packed_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XAISIM_KERNELS", "portable")
+    machine.selected.cache_clear()
+    w = np.random.default_rng(0).integers(-(2**15), 2**15, (8, 64))
+    packs: dict[Any, Any] = {}
+    try:
+        for bits in (4, 16):
+            b = GraphBuilder()
+            b.input("x", TensorType((64,), FixedPoint(bits, 0)))
+            b.constant("w", w, TensorType(w.shape, FixedPoint(16, 0)))
+            b.add("sum", "linear", "x", "w", bound=2**40, bits=41)
+            b.add("stored", "requant", "sum", from_frac=0, to=FixedPoint(16, -10))
+            graph = b.build("stored")
+            feeds = {"x": np.random.default_rng(1).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (8, 64))}
+            made = Plan(graph, packs).run(feeds)["stored"]
+            np.testing.assert_array_equal(made, evaluate(graph, feeds)["stored"])
+    finally:
+        machine.selected.cache_clear()
+
+
+def test_a_buffer_is_taken_again_only_when_no_array_refers_to_it() -> None:
+    shape = (1000, 100)
+    first = memory.scratch(shape, np.int16)
+    part = first[10:20].reshape(-1)[::2]
+    address = first.ctypes.data
+    del first
+    assert memory.scratch(shape, np.int16).ctypes.data != address
+    del part
+    assert memory.scratch(shape, np.int16).ctypes.data == address
 
 
 # --- whole networks ---------------------------------------------------------------------------------------------------

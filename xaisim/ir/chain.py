@@ -36,6 +36,10 @@ class Step:
     """It evaluates its node's definition."""
 
 
+_WIDEST = 62
+"""Bits of a sum that can be shifted and rounded without leaving int64."""
+
+
 class Reading:
     """A graph and what is asked of it again and again."""
 
@@ -84,7 +88,7 @@ class Chain:
 
 
 def follow(g: Reading, node: Node) -> Chain | None:
-    """Follow the only readers of a sum; None where it would be stored in a form that is not a map."""
+    """Follow the only readers of a sum; None where it is too wide, or would be stored in a form that is not a map."""
     chain = Chain(node.name)
     current, shape = node, node.type.shape
     before = g.order[node.name]
@@ -99,11 +103,13 @@ def follow(g: Reading, node: Node) -> Chain | None:
             chain.mask = chain.result = masks[0].name
             chain.bits = current.type.element_bits
             chain.nodes.append(masks[0])
-            return chain
+            return chain if chain.bits <= _WIDEST else None
         if current.name in g.graph.outputs or len(rest) != 1 or len(masks) > 1:
             return None
         following = rest[0]
         chain.bits = current.type.element_bits
+        if chain.bits > _WIDEST:
+            return None
         if following.op == "add" and not masks and chain.other is None:
             here = following.args.index(current.name)
             other = following.args[1 - here]
@@ -134,7 +140,8 @@ def cut_short(g: Reading, chain: Chain, current: Node, before: int) -> Chain:
         elif following.op == "gate" and chain.gate is None and following.args[0] == current.name:
             mask = following.args[1]
             same = g.types[mask].shape == current.type.shape
-            if not same or g.order[mask] > before or mask in g.graph.constants:
+            # A mask of the sum has the sum's samples, of which the gate may have more.
+            if chain.mask or not same or g.order[mask] > before or mask in g.graph.constants:
                 break
             chain.gate = mask
         else:

@@ -20,8 +20,6 @@ _ROOM = 64
 _SMALL = 1 << 16
 _KEPT = 256 << 20
 """Bytes of free buffers that a thread keeps at most."""
-_UNUSED = 3
-"""References to a buffer that only its list holds, as seen from the loop that looks at it."""
 
 
 class _Buffers(threading.local):
@@ -34,18 +32,36 @@ class _Buffers(threading.local):
         """Return a buffer of at least ``size`` bytes that no array refers to."""
         best, unused = None, 0
         for buffer in self.held:
-            if sys.getrefcount(buffer) == _UNUSED:
+            if _references(buffer) == _UNUSED:
                 unused += buffer.size
                 if size <= buffer.size <= 2 * size and (best is None or buffer.size < best.size):
                     best = buffer
         if best is not None:
             return best
         if unused > _KEPT:
-            self.held = [buffer for buffer in self.held if sys.getrefcount(buffer) > _UNUSED]
+            self.held = [buffer for buffer in self.held if _references(buffer) != _UNUSED]
         self.held.append(np.empty(size, np.uint8))
         return self.held[-1]
 
 
+def _references(buffer: Array) -> int:
+    return sys.getrefcount(buffer)
+
+
+def _unused() -> int:
+    """Return how many references a buffer shows that only its list holds, or -1 where views of it do not show."""
+    held = [np.empty(1, np.uint8)]
+    counts = []
+    for buffer in held:
+        counts.append(_references(buffer))
+    view = held[0][:]
+    for buffer in held:
+        counts.append(_references(buffer))
+    del view
+    return counts[0] if counts[1] == counts[0] + 1 else -1
+
+
+_UNUSED = _unused()
 _buffers = _Buffers()
 
 

@@ -76,7 +76,8 @@ def _integers(map, zero, values):  # type: ignore[no-untyped-def] # numba
 def _copy(map, out, top, left, centre):  # type: ignore[no-untyped-def] # numba
     """Copy the rows and columns of ``map`` that ``out`` has room for, less a row of centres."""
     _, H, W, C = map.shape
-    first, last = max(0, -left), min(W, out.shape[2] - left)
+    first = max(0, -left)
+    last = max(first, min(W, out.shape[2] - left))
     for n in range(len(map)):
         for y in range(max(0, -top), min(H, out.shape[1] - top)):
             source = map[n, y].reshape(-1)[first * C : last * C]

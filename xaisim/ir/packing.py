@@ -1,6 +1,6 @@
 """Weights packed for the register blocks, and the segments in which their sums keep to 32 bits.
 
-    packed = pack(filters, window, fours=False, bound=2**44)
+    packed = pack(filters, window, fours=False, peak=2**15)
     packed.division(low, high)          for inputs whose channels lie in these ranges
 
 What a segment may reach follows from the weights and from how far each input channel lies from the middle of its range:
@@ -135,11 +135,12 @@ def windows_of(taps: Pair, stride: Pair, dilation: Pair, corner: Pair, size: Pai
     ]
 
 
-def pack(w: Array, window: Window, *, fours: bool, bound: int, room: Pair = (0, 0)) -> Packed:
+def pack(w: Array, window: Window, *, fours: bool, peak: int, room: Pair = (0, 0)) -> Packed:
     """Return filters ``w`` (K, C, R, S) of one dense window, packed.
 
-    ``fours`` packs 8-bit weights for unsigned 8-bit inputs. ``bound`` is the largest possible |sum|; ``room`` the rows
-    and columns of the map that is read, which a window that needs no padding takes in place.
+    ``fours`` packs 8-bit weights for unsigned 8-bit inputs, otherwise they must fit int16. ``peak`` is the largest
+    magnitude of a stored input; ``room`` the rows and columns of the map that is read, which a window that needs no
+    padding takes in place.
     """
     K, C, R, S = w.shape
     P, Q = window.size
@@ -149,6 +150,7 @@ def pack(w: Array, window: Window, *, fours: bool, bound: int, room: Pair = (0, 
     rows = w.transpose(0, 2, 3, 1).reshape(K, R, S * C)
     by_channel = w.sum(axis=(2, 3))
     if not selected().lanes:
+        bound = peak * int(np.abs(w).sum(axis=(1, 2, 3)).max(initial=0))
         dense = np.ascontiguousarray(rows.reshape(K, R * S * C).T, product_dtype(bound))
         return Packed(window, C, K, fours, np.zeros(0, np.uint8), (), extent, by_channel, dense)
     each, element = (4, 1) if fours else (2, 2)

@@ -20,29 +20,24 @@ from xaisim.ir.values import Values
 
 Array = np.ndarray
 
-_WIDEST = 62
-"""Bits of a sum that the tails can shift and round without leaving int64."""
-
 
 def product_step(g: Reading, node: Node) -> Step | None:
     """Convolution or matrix product with constant weights."""
     x, w = node.args[:2]
     constant = g.graph.constants.get(w)
     chain = follow(g, node)
-    known = constant is not None and constant.value is not None and constant.type.format is not None
-    if chain is None or not known or not g.is_map(x) or int(node.attrs["bound"]).bit_length() > _WIDEST:
-        return None
-    assert constant is not None
-    assert constant.value is not None
-    if not nhwc.fits(constant.type.format) or "accumulator" in node.attrs:
-        return None
     format = g.types[x].format
-    assert isinstance(format, FixedPoint)
+    if chain is None or constant is None or constant.value is None or "accumulator" in node.attrs:
+        return None
+    largest = max(int(constant.value.max(initial=0)), -1 - int(constant.value.min(initial=0)))
+    if not g.is_map(x) or not isinstance(format, FixedPoint) or largest > np.iinfo(np.int16).max:
+        return None
     zero = nhwc.zero_of(format)
-    fours = selected().fours and format.bits <= 8 and constant.type.format.bits <= 8  # type: ignore[union-attr]
+    fours = selected().fours and format.bits <= 8 and largest <= np.iinfo(np.int8).max
     offset = -128 * format.signed if fours else zero
     merged = merges(node, chain)
-    packs = _packed(g, node, constant, fours=fours, merged=merged)
+    peak = max(zero - format.low, format.high - zero)
+    packs = _packed(g, node, constant, peak, fours=fours, merged=merged)
     filters = packs[0].filters  # where phases are merged, those of every phase one after the other
     lift = np.resize(np.array(node.attrs.get("lift", ()), np.int64), filters if "lift" in node.attrs else 0)
     own = g.graph.constants[node.args[2]].value if len(node.args) > 2 else None
@@ -70,13 +65,13 @@ def product_step(g: Reading, node: Node) -> Step | None:
     return Step([node, *chain.nodes], [x, *chain.reads], run)
 
 
-def _packed(g: Reading, node: Node, w: Constant, *, fours: bool, merged: bool) -> list[Packed]:
+def _packed(g: Reading, node: Node, w: Constant, peak: int, *, fours: bool, merged: bool) -> list[Packed]:
     """Return the packed weights of every dense window of a convolution, from ``packs`` if they are there."""
     attrs = node.attrs
     stride, dilation = attrs.get("stride", (1, 1)), attrs.get("dilation", (1, 1))
     corner = tuple(attrs.get("padding", (0, 0))[:2])
     size, room = g.size(node.name), g.size(node.args[0])
-    key = (id(w.value), bool(attrs.get("transposed")), stride, dilation, corner, size, room, fours, merged)
+    key = (id(w.value), bool(attrs.get("transposed")), stride, dilation, corner, size, room, peak, fours, merged)
     if key in g.packs:
         return g.packs[key][1]
     assert w.value is not None
@@ -88,7 +83,7 @@ def _packed(g: Reading, node: Node, w: Constant, *, fours: bool, merged: bool) -
         dilation = (1, 1)
     packs = [
         pack(filters[:, :, r :: dilation[0], s :: dilation[1]], window, fours=fours,
-                      bound=int(attrs["bound"]), room=room)
+                      peak=peak, room=room)
         for window, (r, s) in windows
     ]  # fmt: skip
     if not w.chosen:

@@ -1,6 +1,6 @@
 """Exact sums of products on packed integers: convolutions and matrix products of at most 16-bit numbers, NHWC.
 
-packed = pack(filters, window, fours=False, bound=2**44)          once per weights (xaisim.ir.packing)
+packed = pack(filters, window, fours=False, peak=2**15)          once per weights (xaisim.ir.packing)
 run(packed, division, x, bias, lift, tail, (P, Q))
 """
 

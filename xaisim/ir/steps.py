@@ -14,11 +14,14 @@ from xaisim.ir.product_step import product_step
 from xaisim.ir.types import FixedPoint
 from xaisim.ir.values import Values
 
+_PLACES = 256
+"""Places of a window that an index of 8 bits can name."""
+
 
 def _pool(g: Reading, node: Node) -> Step | None:
     """Maxima and their places, together where both are asked for."""
     x = node.args[0]
-    if not g.is_map(x) or np.prod(node.attrs["kernel"]) > 255:
+    if not g.is_map(x) or np.prod(node.attrs["kernel"]) > _PLACES:
         return None
     other = {"maxpool": "pool_index", "pool_index": "maxpool"}[node.op]
     twins = [u for u in g.users[x] if u.op == other and u.attrs == node.attrs]
@@ -39,7 +42,7 @@ def _unpool(g: Reading, node: Node) -> Step | None:
     """Gradients back to the places of the maxima."""
     gradient, index = node.args
     chain = follow(g, node)
-    if chain is None or not g.is_map(gradient):
+    if chain is None or not g.is_map(gradient) or np.prod(node.attrs["kernel"]) > _PLACES:
         return None
     zero = nhwc.zero_of(g.types[gradient].format)  # type: ignore[arg-type]
     attrs = node.attrs

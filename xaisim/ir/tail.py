@@ -49,7 +49,7 @@ class Tail(NamedTuple):
     @property
     def usual(self) -> bool:
         """It rounds to nearest and saturates, or does not round."""
-        return self.rounding == NEAREST and self.overflow == SATURATE and 0 <= self.right < 62
+        return self.rounding == NEAREST and self.overflow == SATURATE and 0 <= self.right < 62 and not self.positive
 
 
 def tail(
@@ -71,9 +71,9 @@ def tail(
     """Return a tail; ``to`` is the format it rounds to (None: it does not round), ``positive`` cuts below zero."""
     low, high, rounding, overflow = 0, 0, 0, 0
     if to is not None:
-        low = -to.high if to.overflow is Overflow.SAT_SYM and to.signed else to.low
+        low = -to.high if to.overflow == Overflow.SAT_SYM and to.signed else to.low
         high, rounding, overflow = to.high, ROUNDING[to.rounding], OVERFLOW[to.overflow]
-        if positive and to.overflow is Overflow.SAT:
+        if positive and to.overflow == Overflow.SAT:
             low, positive = max(low, 0), False
     flat = [a.reshape(-1) for a in (other, mask, gate, out, wide)]
     return Tail(
@@ -100,7 +100,7 @@ def finish(v, count, pitch, width, at, tail):  # type: ignore[no-untyped-def] # 
             for j in range(width):
                 tail.mask[at[i] + j] = -(v[i * pitch + j] > 0)
     if tail.rounds:
-        if tail.rounding == NEAREST and tail.overflow == SATURATE and 0 <= tail.right < 62:
+        if tail.rounding == NEAREST and tail.overflow == SATURATE and 0 <= tail.right < 62 and not tail.positive:
             half = (np.int64(1) << tail.right) >> 1
             for i in range(count * pitch):
                 v[i] = min(max((v[i] + half) >> tail.right, tail.low), tail.high)

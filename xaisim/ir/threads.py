@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import numba
@@ -31,7 +31,10 @@ def _executor(size: int) -> ThreadPoolExecutor:
 def share(work: Callable[[int], object], parts: int) -> None:
     """Run ``work(0) … work(parts − 1)`` at once, the first of them here."""
     waiting = [_executor(parts - 1).submit(work, i) for i in range(1, parts)] if parts > 1 else []
-    work(0)
+    try:
+        work(0)
+    finally:
+        wait(waiting)
     for future in waiting:
         future.result()
 
@@ -39,9 +42,14 @@ def share(work: Callable[[int], object], parts: int) -> None:
 def in_parallel(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
     """Yield ``work(item)`` in order, ``threads`` of them at once and not many more results waiting."""
     waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(_executor(threads).submit(work, item))
-        if len(waiting) > threads:
+    try:
+        for item in items:
+            waiting.append(_executor(threads).submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    finally:  # nobody asks for the rest
+        for future in waiting:
+            future.cancel()
+        wait(waiting)

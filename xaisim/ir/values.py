@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xaisim.ir import nhwc
+from xaisim.ir.memory import scratch
 from xaisim.ir.types import Bits, FixedPoint, TensorType
 
 Array = np.ndarray
@@ -61,7 +62,11 @@ class Values:
     def whole(self, name: str, count: int) -> Array:
         """Return a map with ``count`` samples, repeating a single one."""
         map = self.map(name)
-        return map if len(map) == count else np.ascontiguousarray(np.broadcast_to(map, (count, *map.shape[1:])))
+        if len(map) == count:
+            return map
+        out = scratch((count, *map.shape[1:]), map.dtype.type)
+        out[...] = map
+        return out
 
     def drop(self, name: str) -> None:
         """Forget a tensor."""
