@@ -18,6 +18,8 @@ _ALIGNMENT = 64
 _ROOM = 64
 """Bytes that may be read behind the end."""
 _SMALL = 1 << 16
+_LARGE, _HUGE = 1 << 19, 4 << 20
+"""Buffers beyond the first are as large as the second at least: from there on numpy asks the system for huge pages."""
 _KEPT = 256 << 20
 """Bytes of free buffers that a thread keeps at most."""
 
@@ -30,6 +32,7 @@ class _Buffers(threading.local):
 
     def take(self, size: int) -> Array:
         """Return a buffer of at least ``size`` bytes that no array refers to."""
+        size = max(size, _HUGE) if size >= _LARGE else size
         best, unused = None, 0
         for buffer in self.held:
             if _references(buffer) == _UNUSED:
