@@ -16,6 +16,7 @@ from xaisim.attribution.device import Tensor
 from xaisim.attribution.methods import METHODS
 from xaisim.experiment import Experiment, Prepared, prepare
 from xaisim.ir.graph import Array, evaluate
+from xaisim.ir.machine import selected
 from xaisim.models.images import calibration_batch
 from xaisim.numerics.calibrate import calibrate
 from xaisim.numerics.devices import DryDevice, FixedDevice, FloatDevice, batch_size_for
@@ -41,6 +42,7 @@ def explain(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     The report carries the maps (``report.attribution``, ``report.reference``) and the traces (``report.run``).
     Raises :class:`~xaisim.config.UserError` for anything wrong with the input.
     """
+    selected()  # a wrong XAISIM_KERNELS is told before anything is computed
     p = prepare(experiment)
     formats, calibration = calibrated(p, progress)
     fixed = p.device(formats)
