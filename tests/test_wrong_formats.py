@@ -26,8 +26,10 @@ def linear(weights: list[list[float]], bias: list[float] | None = None) -> Graph
     return b.build(b.add("logits", "linear", *args))
 
 
-def compiled(graph: Graph, n: Numerics, accumulator_bits: int = 48) -> None:
-    FixedDevice(Formats(n), accumulator_bits).launch(Kernel("forward", graph), {"input": np.ones((1, 2))})
+def compiled(graph: Graph, n: Numerics, accumulator_bits: int = 48) -> Graph:
+    device = FixedDevice(Formats(n), accumulator_bits)
+    device.launch(Kernel("forward", graph), {"input": np.ones((1, 2))})
+    return device.program[0].graph
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,8 @@ def test_a_format_that_does_not_exist_is_refused_in_one_line(numerics: str, mess
 
 @pytest.mark.parametrize("numerics", ["q2.0", "q32.60", "q32.-60", "fixed16:overrides.relu1=q2.60"])
 def test_the_outermost_formats_exist(numerics: str) -> None:
-    load_numerics(numerics)
+    chosen = load_numerics(numerics)
+    assert numerics in (chosen.uniform, f"fixed16:overrides.relu1={chosen.overrides.get('relu1')}")
 
 
 @pytest.mark.parametrize(
@@ -82,8 +85,12 @@ def test_a_uniform_format_in_which_nothing_is_left_of_a_weight_is_refused(unifor
 
 @pytest.mark.parametrize("uniform", ["q4.1", "q4.9", "q2.1"])
 def test_a_uniform_format_in_which_something_is_left_is_taken(uniform: str) -> None:
-    compiled(linear([[0.4, -0.01]]), Numerics(uniform=uniform))
-    compiled(linear([[0.0, 0.0]]), Numerics(uniform=uniform))
+    some = compiled(linear([[0.4, -0.01]]), Numerics(uniform=uniform)).constants["w"].value
+    assert some is not None
+    assert some.any()
+    none = compiled(linear([[0.0, 0.0]]), Numerics(uniform=uniform)).constants["w"].value
+    assert none is not None
+    assert not none.any()
 
 
 def test_a_sum_that_starts_with_a_large_bias_is_refused_with_a_width_that_does() -> None:
