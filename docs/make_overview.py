@@ -14,7 +14,6 @@ from xaisim import explain
 from xaisim.report.figures import PHASE_COLOURS, gantt_info
 from xaisim.report.heatmap import draw_heatmap, heatmap_info
 from xaisim.report.timeline import phase_of
-from xaisim.simulate.clock import UNITS
 from xaisim.simulate.program import TimedLaunch
 
 MARGIN, ROW, LABEL = 36, 34, 70
@@ -29,8 +28,8 @@ def draw_timeline(launch: TimedLaunch, width: int) -> Image.Image:
     scale = (width - 2 * MARGIN - LABEL) / int(info.end.max())
     draw.text((MARGIN, 8), f"first trip of '{launch.launch.kernel}', one of {launch.launch.trips}",
               fill=INK, font=ImageFont.load_default(20))  # fmt: skip
-    for unit in UNITS[:3]:
-        draw.text((MARGIN, 52 + unit * ROW), unit.name.lower(), fill=INK, font=ImageFont.load_default(17))
+    for unit, seat in enumerate(launch.schedule.tiles.units[:3]):
+        draw.text((MARGIN, 52 + unit * ROW), seat.name, fill=INK, font=ImageFont.load_default(17))
     for unit, stage, start, end in zip(info.unit, info.stage, info.start, info.end, strict=True):
         left = MARGIN + LABEL + int(start) * scale
         top = 50 + int(unit) * ROW

@@ -15,9 +15,9 @@ from xaisim.config import UserError, load_data, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import map_kernel
-from xaisim.mapping.tiles import Allocations, Edge, Kind, TileGraph, Unit
+from xaisim.mapping.tiles import SEATS, Allocations, Edge, Kind, Seat, TileGraph, Unit
 from xaisim.models import load_model
-from xaisim.simulate.clock import UNITS, Cause, LoopTiming, Trace, edge_causes, run_loop, run_trip
+from xaisim.simulate.clock import Cause, LoopTiming, Trace, edge_causes, edge_waits, run_loop, run_trip
 from xaisim.simulate.program import ProgramTiming, time_program
 from xaisim.simulate.reference_clock import run_reference
 
@@ -29,13 +29,14 @@ UNIT_OF = {
     Kind.STORE: Unit.DMA,
     Kind.SYNC: Unit.HOST,
 }
+TWO_ENGINES = (Seat(Unit.DMA, "dma0"), Seat(Unit.DMA, "dma1"), *SEATS[1:])
 Row = tuple[Kind, int, int]
 """(kind, occupied cycles, latency cycles)"""
 Link = tuple[int, int, Edge, int]
 """(from, to, kind, distance)"""
 
 
-def tile_graph(rows: list[Row], links: list[Link]) -> TileGraph:
+def tile_graph(rows: list[Row], links: list[Link], holds: dict[Link, int] | None = None) -> TileGraph:
     """Build tiles by hand; only what the clock reads means anything."""
     kinds, occupy, latency = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     links = sorted(links, key=lambda link: (link[1], link[0], link[2], link[3]))
@@ -55,6 +56,7 @@ def tile_graph(rows: list[Row], links: list[Link]) -> TileGraph:
         edge_to=edges[1],
         edge_kind=edges[2],
         edge_distance=edges[3],
+        edge_hold=np.array([(holds or {}).get(link, 0) for link in links], np.int64),
         allocations=Allocations(none, none, none, none, none),
     )
 
@@ -73,7 +75,12 @@ def tile_graphs(draw: Any) -> TileGraph:
         for source in draw(st.lists(st.integers(0, len(rows) - 1), max_size=3)):
             distance = 1 if source >= target else draw(st.integers(0, 1))
             links.append((source, target, draw(st.sampled_from(Edge)), distance))
-    return tile_graph(rows, links)
+    holds = {link: draw(st.integers(0, 15)) for link in links if link[2] > Edge.BUFFER}
+    tiles = tile_graph(rows, links, holds)
+    if draw(st.booleans()):  # loads and stores on engines of their own
+        unit = np.where(tiles.kind == Kind.LOAD, 0, tiles.unit + 1)
+        tiles = tiles._replace(unit=unit, units=TWO_ENGINES)
+    return tiles
 
 
 def trips_of(tiles: TileGraph, trips: int) -> list[Trace]:
@@ -93,13 +100,13 @@ def assert_clocks_agree(tiles: TileGraph, trips: int = 3) -> None:
 
 def assert_trace_is_causal(tiles: TileGraph, traces: list[Trace]) -> None:
     """No row starts before what it waits for has ended, units run one row at a time, and never idle without cause."""
-    causes = edge_causes(tiles)
-    free = np.zeros(len(UNITS), np.int64)
+    causes, waits = edge_causes(tiles), edge_waits(tiles)
+    free = np.zeros(len(tiles.units), np.int64)
     for trip, trace in enumerate(traces):
         assert (trace.end == trace.start + tiles.occupy_cycles + tiles.latency_cycles).all()
         for row in range(tiles.rows):
             gates = {
-                int(e): int(traces[trip - tiles.edge_distance[e]].end[tiles.edge_from[e]])
+                int(e): int(traces[trip - tiles.edge_distance[e]].start[tiles.edge_from[e]] + waits[e])
                 for e in np.flatnonzero(tiles.edge_to == row)
                 if tiles.edge_distance[e] <= trip
             }
@@ -114,7 +121,7 @@ def assert_trace_is_causal(tiles: TileGraph, traces: list[Trace]) -> None:
 def assert_accounts_balance(tiles: TileGraph, timing: LoopTiming) -> None:
     assert (timing.idle >= 0).all()
     assert (timing.busy + timing.idle.sum(axis=1) == timing.cycles).all()
-    per_unit = [int(tiles.occupy_cycles[tiles.unit == unit].sum()) * timing.trips for unit in UNITS]
+    per_unit = [int(tiles.occupy_cycles[tiles.unit == unit].sum()) * timing.trips for unit in range(len(tiles.units))]
     assert timing.busy.tolist() == per_unit
     assert (timing.idle[:, Cause.NONE] == 0).all()
     if not (tiles.kind == Kind.SYNC).any():
@@ -362,3 +369,20 @@ def test_ten_times_the_bandwidth_pays_although_the_tiling_may_change(name: str) 
     arch = load_architecture("pynq_z2")
     fast = changed(arch, bytes_per_cycle=arch.dram.bytes_per_cycle * 10)
     assert timed(name, "saliency", fast).cycles < timed(name, "saliency", arch).cycles
+
+
+@pytest.mark.parametrize("name", ["cifar_cnn", "resnet18_tiny"])
+def test_two_engines_share_the_bus_and_overlap_only_what_is_no_transfer(name: str) -> None:
+    data = load_architecture("pynq_z2").model_dump(mode="json")
+    data["dma"]["engines"] = 2
+    arch = load_data(Architecture, data)
+    (launch,) = dry_program(load_model(name, values=False).graph, "saliency")
+    tiles = map_kernel(launch.graph, arch).tiles
+    assert [seat.name for seat in tiles.units] == ["dma0", "dma1", "array", "vector", "host"]
+    assert_clocks_agree(tiles)
+    trace, moves = run_trip(tiles), np.flatnonzero(tiles.unit < 2)
+    begin = trace.start[moves] + arch.dma.issue_cycles
+    assert (begin[1:] >= (trace.start + tiles.occupy_cycles)[moves][:-1]).all()  # one transfer at a time
+    assert (trace.cause == Cause.BUS).any()
+    one = map_kernel(launch.graph, load_architecture("pynq_z2")).tiles
+    assert run_loop(tiles, 3).cycles < run_loop(one, 3).cycles

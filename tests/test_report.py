@@ -25,11 +25,11 @@ from xaisim.config import UserError
 from xaisim.experiment import Experiment, Options
 from xaisim.flow import explain, profile
 from xaisim.ir.types import FixedPoint, TensorType
+from xaisim.mapping.tiles import SEATS
 from xaisim.report import figures, heatmap, save, timeline
 from xaisim.report.page import page_figures, page_html
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
-from xaisim.simulate.clock import UNITS
 
 TRIPS = 5
 
@@ -209,8 +209,8 @@ def test_the_events_of_a_trip_cover_the_busy_cycles_of_every_unit(profile_report
             sums: Counter[str] = Counter()
             for e in busy_events(events, trip, t.start_cycle, t.start_cycle + t.cycles):
                 sums[tracks[e["tid"]]] += e["args"]["cycles"]
-            for unit in UNITS:
-                assert sums[unit.name.lower()] * t.launch.trips == t.timing.busy[unit]
+            for unit, seat in enumerate(SEATS):
+                assert sums[seat.name] * t.launch.trips == t.timing.busy[unit]
 
 
 def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(profile_report: Report) -> None:
@@ -226,8 +226,8 @@ def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(profile_repor
     tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
     found = {(tracks[tid], cause): cycles for (tid, cause), cycles in table.items()}
     expected = {
-        (f"{unit.name.lower()} idle", name): int(t.timing.idle[unit, cause])
-        for unit in UNITS
+        (f"{seat.name} idle", name): int(t.timing.idle[unit, cause])
+        for unit, seat in enumerate(SEATS)
         for cause, name in timeline.CAUSE_NAMES.items()
         if name != "finished" and t.timing.idle[unit, cause]
     }
@@ -394,7 +394,7 @@ def test_blocks_of_the_timeline_keep_all_tiles_and_busy_cycles(profile_report: R
     for t in profile_report.run.timing.launches:
         info = figures.gantt_info(t)
         assert info.tiles.sum() == t.schedule.tiles.rows
-        for unit in UNITS:
+        for unit in range(len(SEATS)):
             assert info.busy[info.unit == unit].sum() * t.launch.trips == t.timing.busy[unit]
         assert (info.end - info.start >= info.busy).all()
         assert len(info.unit) < t.schedule.tiles.rows

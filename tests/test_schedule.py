@@ -32,6 +32,7 @@ from xaisim.numerics.formats import Formats, Numerics, Ranges
 from xaisim.simulate.clock import run_loop, run_trip
 from xaisim.simulate.program import time_program
 
+EDGES = ("edge_from", "edge_to", "edge_kind", "edge_distance", "edge_hold")
 PRESETS = shipped_names("arch_configs")
 SMALL = ("cifar_cnn", "resnet18_tiny", "inception_v3_tiny")
 METHOD_OPTIONS: dict[str, dict[str, Any]] = {
@@ -95,7 +96,7 @@ def test_the_checks_notice_missing_edges_and_early_loads() -> None:
 
     def without(edge: Edge) -> TileGraph:
         kept = tiles.edge_kind != edge
-        columns = {name: getattr(tiles, name)[kept] for name in ("edge_from", "edge_to", "edge_kind", "edge_distance")}
+        columns = {name: getattr(tiles, name)[kept] for name in EDGES}
         return tiles._replace(**columns)
 
     recorded.schedule = dataclasses.replace(mapped, tiles=without(Edge.BUFFER))

@@ -31,9 +31,13 @@ class VectorUnit(Config):
 
 
 class Dma(Config):
-    """The engine between DRAM and buffers; every transfer first occupies it for ``issue_cycles``."""
+    """The engines between DRAM and buffers; every transfer first occupies its engine for ``issue_cycles``.
+
+    One engine moves everything. Of several, the last one stores and the others load; they share the DRAM's bus.
+    """
 
     issue_cycles: int = Field(ge=0)
+    engines: int = Field(default=1, ge=1, le=8)
 
 
 class Control(Config):
@@ -131,13 +135,17 @@ def describe(arch: Architecture) -> str:
             f"array      {array}, {array.widths}",
             f"peak       {arch.peak_macs_per_cycle} MAC/cycle, {arch.peak_gmacs:g} GMAC/s",
             f"vector     {arch.vector.lanes} lanes, pipeline {arch.vector.pipeline_cycles} cycles",
-            f"dma        issue {arch.dma.issue_cycles} cycles",
+            f"dma        {_several(arch.dma.engines, 'engine')}issue {arch.dma.issue_cycles} cycles",
             f"control    launch {arch.control.launch_cycles} cycles, sync {arch.control.sync_cycles} cycles",
             f"on chip    {format_bytes(arch.on_chip_bytes)}",
             f"memories\n{tree}",
             *_describe_board(arch),
         )
     )
+
+
+def _several(count: int, what: str) -> str:
+    return "" if count == 1 else f"{count} {what}s, "
 
 
 def _describe_board(arch: Architecture) -> list[str]:

@@ -20,7 +20,7 @@ from xaisim.mapping.lower import Lowering
 from xaisim.mapping.placement import Placement, place
 from xaisim.mapping.rows import Rows
 from xaisim.mapping.stages import Nest, Stage, Views, nest_of, stages
-from xaisim.mapping.tiles import Allocations, Edge, TileGraph
+from xaisim.mapping.tiles import Allocations, Edge, Kind, TileGraph, Unit, seats_of
 from xaisim.mapping.tiling import Tiling, choose_tiling, problem_of
 
 if TYPE_CHECKING:
@@ -115,11 +115,11 @@ def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Sched
             f"{arch.name}: the kernel needs {format_bytes(dram_bytes)} of {arch.dram.name}, "
             f"which has {format_bytes(arch.dram.size)}"
         )
-    tiles = _assemble(lowering.rows, placement)
+    tiles = _assemble(lowering.rows, placement, arch)
     return Schedule(graph, tuple(parts), tuple(nests), tuple(tilings), placement, tiles, dram_bytes)
 
 
-def _assemble(rows: Rows, placement: Placement) -> TileGraph:
+def _assemble(rows: Rows, placement: Placement, arch: Architecture) -> TileGraph:
     """Sort rows into program order, give every buffer an address, and turn reuse of addresses into edges."""
     key = np.concatenate(rows.key)
     order = np.argsort(key, kind="stable")
@@ -131,7 +131,8 @@ def _assemble(rows: Rows, placement: Placement) -> TileGraph:
     allocations = np.concatenate(rows.allocations, axis=1)
     allocations[5:] = place_of[allocations[5:]]
     address, reuse = _addresses(allocations, placement)
-    edges = np.concatenate([edges, reuse], axis=1)
+    columns["unit"] = _seats(columns["unit"], columns["kind"], arch)
+    edges = np.concatenate([edges, reuse, _bus_edges(columns["unit"], arch)], axis=1)
     edges = edges[:, np.lexsort((edges[2], edges[0], edges[1]))]
     memory, _, _, _, size, filled, released = allocations
     return TileGraph(
@@ -140,8 +141,30 @@ def _assemble(rows: Rows, placement: Placement) -> TileGraph:
         edge_to=edges[1],
         edge_kind=edges[2],
         edge_distance=edges[3],
+        edge_hold=np.where(edges[2] == Edge.BUS, columns["occupy_cycles"][edges[0]] - arch.dma.issue_cycles, 0),
         allocations=Allocations(memory, address, size, filled, released),
+        units=seats_of(arch),
     )
+
+
+def _seats(unit: Array, kind: Array, arch: Architecture) -> Array:
+    """Return which unit of its kind every row runs on: of several engines the last stores, the others take turns."""
+    engines = arch.dma.engines
+    loads = kind == Kind.LOAD
+    seat = np.where(unit == Unit.DMA, engines - 1, unit + engines - 1)
+    seat[loads] = np.arange(int(loads.sum())) % max(1, engines - 1)
+    return seat
+
+
+def _bus_edges(seat: Array, arch: Architecture) -> Array:
+    """Return the edges of a bus that engines share: it is granted in program order, trip after trip."""
+    rows = np.flatnonzero(seat < arch.dma.engines)
+    if arch.dma.engines == 1 or len(rows) == 0:
+        return np.zeros((4, 0), np.int64)
+    before, distance = np.roll(rows, 1), np.zeros(len(rows), np.int64)
+    distance[0] = 1
+    other = seat[before] != seat[rows]
+    return np.stack([before, rows, np.full(len(rows), int(Edge.BUS)), distance])[:, other]
 
 
 @dataclass(slots=True)

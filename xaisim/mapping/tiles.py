@@ -13,16 +13,39 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xaisim.hardware.architecture import Architecture
+
 Array = np.ndarray
 
 
 class Unit(IntEnum):
-    """What a tile occupies. The host starts kernels and reads results back between them."""
+    """What kind of unit a tile occupies. The host starts kernels and reads results back between them."""
 
     DMA = 0
     ARRAY = 1
     VECTOR = 2
     HOST = 3
+
+
+class Seat(NamedTuple):
+    """One unit of a machine: ``Seat(Unit.DMA, "dma1")`` is its second DMA engine."""
+
+    kind: Unit
+    name: str
+
+
+SEATS = tuple(Seat(unit, unit.name.lower()) for unit in Unit)
+"""The units of a machine that has one of each."""
+
+
+def seats_of(arch: Architecture) -> tuple[Seat, ...]:
+    """Return the units of a machine, in the order of ``TileGraph.units``: engines, arrays, vector unit, host."""
+    engines = [Seat(Unit.DMA, name) for name in _numbered("dma", arch.dma.engines)]
+    return (*engines, *SEATS[1:])
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    return [name] if count == 1 else [f"{name}{i}" for i in range(count)]
 
 
 class Kind(IntEnum):
@@ -38,8 +61,10 @@ class Kind(IntEnum):
 class Edge(IntEnum):
     """Why a row waits for another."""
 
-    DATA = 0  # it reads what the other makes
-    BUFFER = 1  # it fills a buffer that the other still uses
+    DATA = 0  # it reads what the other makes: from its end on
+    BUFFER = 1  # it fills a buffer that the other still uses: from its end on
+    BUS = 2  # it needs the DRAM bus that the other engine holds: ``edge_hold`` cycles from its start
+    PORT = 3  # it needs a memory port that the other unit holds: ``edge_hold`` cycles from its start
 
 
 class Allocations(NamedTuple):
@@ -57,6 +82,7 @@ class TileGraph(NamedTuple):
 
     stage: Array
     unit: Array
+    """Index into ``units``."""
     kind: Array
     occupy_cycles: Array
     latency_cycles: Array
@@ -72,7 +98,10 @@ class TileGraph(NamedTuple):
     edge_kind: Array
     edge_distance: Array
     """0: within a trip; 1: on the row of the trip before."""
+    edge_hold: Array
+    """Cycles after its start for which a row holds a shared bus or port (0 for edges that wait for its end)."""
     allocations: Allocations
+    units: tuple[Seat, ...] = SEATS
 
     @property
     def rows(self) -> int:

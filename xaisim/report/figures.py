@@ -21,7 +21,6 @@ from xaisim.report.heatmap import HeatmapInfo, Panel, Scale
 from xaisim.report.report import Report
 from xaisim.report.sentences import energy_text
 from xaisim.report.timeline import phase_of
-from xaisim.simulate.clock import UNITS
 from xaisim.simulate.program import TimedLaunch
 
 Figure = dict[str, Any]
@@ -234,7 +233,7 @@ def gantt_info(t: TimedLaunch) -> GanttInfo:
     """Merge the first trip's tiles into blocks: what stands next to each other on a unit and belongs to one stage."""
     tiles, trace = t.schedule.tiles, t.timing.first
     parts: list[list[Array]] = []
-    for unit in UNITS:
+    for unit in range(len(tiles.units)):
         rows = np.flatnonzero(tiles.unit == unit)
         if not len(rows):
             continue
@@ -245,14 +244,14 @@ def gantt_info(t: TimedLaunch) -> GanttInfo:
         start = trace.start[rows]
         busy = np.add.reduceat(occupied, first)
         free = (start + occupied)[last]
-        parts.append([np.full(len(first), int(unit)), stage[first], start[first], free, busy, last - first + 1])
+        parts.append([np.full(len(first), unit), stage[first], start[first], free, busy, last - first + 1])
     return GanttInfo(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def gantt_figure(t: TimedLaunch) -> Figure:
     """Return what each unit did in a launch's first trip."""
     info = gantt_info(t)
-    stages = t.schedule.stages
+    stages, seats = t.schedule.stages, t.schedule.tiles.units
     phases = np.array([phase_of(stage) for stage in stages])[info.stage]
     rim = {"width": 0.5 if len(info.unit) < 500 else 0, "color": "rgba(255,255,255,0.55)"}
     data = []
@@ -264,7 +263,7 @@ def gantt_figure(t: TimedLaunch) -> Figure:
             {
                 "type": "bar", "orientation": "h", "name": phase, "hovertext": names,
                 "text": [name if s >= 50 else "" for name, s in zip(names, share, strict=True)],
-                "y": [UNITS[u].name.lower() for u in info.unit[mine]],
+                "y": [seats[u].name for u in info.unit[mine]],
                 "base": info.start[mine].tolist(), "x": (info.end - info.start)[mine].tolist(),
                 "customdata": [list(row) for row in zip(
                     info.start[mine].tolist(), info.end[mine].tolist(), info.busy[mine].tolist(),
@@ -278,7 +277,7 @@ def gantt_figure(t: TimedLaunch) -> Figure:
                 "busy %{customdata[2]:,} (%{customdata[3]} %), %{customdata[4]:,} tiles<extra></extra>",
             }
         )  # fmt: skip
-    order = [unit.name.lower() for unit in UNITS]
+    order = [seat.name for seat in seats]
     return {
         "data": data,
         "layout": {

@@ -13,6 +13,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Array
 from xaisim.mapping.schedule import stage_graph
+from xaisim.mapping.tiles import Unit
 from xaisim.models.images import Sample
 from xaisim.models.load import Model
 from xaisim.numerics.formats import Numerics
@@ -38,7 +39,6 @@ from xaisim.report.report import (
     Traffic,
     UnitCycles,
 )
-from xaisim.simulate.clock import UNITS
 from xaisim.simulate.program import ProgramTiming, TimedLaunch
 from xaisim.version import __version__
 
@@ -227,7 +227,7 @@ def _launch_row(t: TimedLaunch) -> LaunchRow:
 def _busy(t: TimedLaunch) -> np.ndarray:
     """Return the busy cycles of every unit on every stage in one trip, (units, stages)."""
     tiles = t.schedule.tiles
-    busy = np.zeros((len(UNITS), len(t.schedule.stages)), np.int64)
+    busy = np.zeros((len(tiles.units), len(t.schedule.stages)), np.int64)
     np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
     return busy
 
@@ -254,7 +254,8 @@ def _critical_path(t: TimedLaunch) -> CriticalPath:
 def _layer_rows(t: TimedLaunch, arch: Architecture) -> list[LayerRow]:
     """Sum the tiles of every stage over all trips."""
     tiles, trips, count = t.schedule.tiles, t.launch.trips, len(t.schedule.stages)
-    busy = _busy(t)
+    busy = np.zeros((len(Unit), count), np.int64)
+    np.add.at(busy, [seat.kind for seat in tiles.units], _busy(t))
     macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
     dram = [memory.name for memory in arch.memories].index(arch.dram.name)
     traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)
@@ -267,9 +268,9 @@ def _layer_rows(t: TimedLaunch, arch: Architecture) -> list[LayerRow]:
             trips=trips,
             tiling=str(t.schedule.tilings[stage.index]),
             macs=int(macs[stage.index]) * trips,
-            array_cycles=int(busy[1, stage.index]) * trips,
-            vector_cycles=int(busy[2, stage.index]) * trips,
-            dma_cycles=int(busy[0, stage.index]) * trips,
+            array_cycles=int(busy[Unit.ARRAY, stage.index]) * trips,
+            vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,
+            dma_cycles=int(busy[Unit.DMA, stage.index]) * trips,
             dram_bytes=float(traffic[stage.index]) * trips,
         )
         for stage in t.schedule.stages

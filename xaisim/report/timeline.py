@@ -19,8 +19,8 @@ import numpy as np
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.stages import Stage
-from xaisim.mapping.tiles import Kind, Unit
-from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, Trace, run_trip
+from xaisim.mapping.tiles import Kind, Seat, Unit, seats_of
+from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace, run_trip
 from xaisim.simulate.program import ProgramTiming, TimedLaunch
 
 Event = dict[str, Any]
@@ -28,8 +28,6 @@ Event = dict[str, Any]
 MOST_EVENTS = 200_000
 _PROCESS = 1
 _PROGRAM, _HOST = 0, 1
-_BUSY = {unit: _HOST if unit is Unit.HOST else 10 + 2 * unit for unit in UNITS}
-_IDLE = {unit: _BUSY[unit] + 1 for unit in UNITS}
 _COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "map": "rail_animation"}
 
 
@@ -107,13 +105,21 @@ def _rows_that_fit(trace: Trace, room: int) -> int:
     return int(np.searchsorted(np.cumsum(1 + (trace.stall > 0)), room, side="right"))
 
 
+def _busy_track(unit: int, seat: Seat) -> int:
+    return _HOST if seat.kind is Unit.HOST else 10 + 2 * unit
+
+
+def _idle_track(unit: int, seat: Seat) -> int:
+    return _busy_track(unit, seat) + 1
+
+
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
 def _track_names(arch: Architecture) -> Iterator[Event]:
     names = {_PROGRAM: "program", _HOST: "host"}
-    names |= {_BUSY[unit]: unit.name.lower() for unit in UNITS}
-    names |= {_IDLE[unit]: f"{unit.name.lower()} idle" for unit in UNITS}
+    for unit, seat in enumerate(seats_of(arch)):
+        names |= {_busy_track(unit, seat): seat.name, _idle_track(unit, seat): f"{seat.name} idle"}
     yield {"ph": "M", "pid": _PROCESS, "name": "process_name", "args": {"name": f"{arch.name}, {arch.clock_mhz:g} MHz"}}
     for track, name in sorted(names.items()):
         yield {"ph": "M", "pid": _PROCESS, "tid": track, "name": "thread_name", "args": {"name": name}}
@@ -145,6 +151,8 @@ def _launch_events(t: TimedLaunch, arch: Architecture, traces: list[Trace]) -> I
 def _trip_events(t: TimedLaunch, arch: Architecture, trip: int, trace: Trace, rows: int) -> Iterator[Event]:
     """Yield the first ``rows`` tiles of a trip, each behind the stall that held it up."""
     tiles, stages = t.schedule.tiles, t.schedule.stages
+    busy_track = [_busy_track(unit, seat) for unit, seat in enumerate(tiles.units)]
+    idle_track = [_idle_track(unit, seat) for unit, seat in enumerate(tiles.units)]
     offset = t.start_cycle + arch.control.launch_cycles
     start, stall = trace.start[:rows] + offset, trace.stall[:rows]
     ts, dur = _span(start, tiles.occupy_cycles[:rows], arch.clock_mhz)
@@ -163,12 +171,12 @@ def _trip_events(t: TimedLaunch, arch: Architecture, trip: int, trace: Trace, ro
         name = stages[stage].name
         if held:
             yield {
-                "ph": "X", "pid": _PROCESS, "tid": _IDLE[UNITS[unit]], "name": CAUSE_NAMES[Cause(cause)], "cat": "idle",
+                "ph": "X", "pid": _PROCESS, "tid": idle_track[unit], "name": CAUSE_NAMES[Cause(cause)], "cat": "idle",
                 "ts": held_at, "dur": held_for, "cname": "grey",
                 "args": {"start_cycle": first - held, "cycles": held, "before": name, "trip": trip},
             }  # fmt: skip
         yield {
-            "ph": "X", "pid": _PROCESS, "tid": _BUSY[UNITS[unit]], "name": name, "cat": phases[stage],
+            "ph": "X", "pid": _PROCESS, "tid": busy_track[unit], "name": name, "cat": phases[stage],
             "ts": at, "dur": length, "cname": _COLOURS[phases[stage]],
             "args": {
                 "start_cycle": first, "cycles": cycles, "ready_cycle": ready, "kind": _KINDS[kind], "macs": macs,

@@ -3,7 +3,8 @@
     trace = run_trip(tiles, previous=None)      one trip of the body
     timing = run_loop(tiles, trips=50)          many, extrapolated exactly once they repeat
 
-Units take their rows in program order; a row starts when its unit is free and all it waits for has ended.
+Units take their rows in program order; a row starts when its unit is free and all it waits for is there. Every wait
+has the form ``start[to] >= start[from] + cycles``, so a trip is one pass over the rows.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from xaisim.mapping.tiles import Edge, Kind, TileGraph, Unit
+from xaisim.mapping.tiles import Edge, Kind, TileGraph
 
 Array = np.ndarray
-UNITS = tuple(Unit)
 
 
 class Cause(IntEnum):
@@ -32,6 +32,8 @@ class Cause(IntEnum):
     BUFFER = 5  # a buffer that is still in use
     FINISHED = 6  # nothing left to do in this launch
     HOST = 7  # the host starts a kernel or reads a result back
+    BUS = 8  # another DMA engine holds the DRAM bus
+    PORT = 9  # another unit holds the port of a memory
 
 
 CAUSE_NAMES = {
@@ -42,8 +44,11 @@ CAUSE_NAMES = {
     Cause.BUFFER: "buffer_in_use",
     Cause.FINISHED: "finished",
     Cause.HOST: "host",
+    Cause.BUS: "bus_in_use",
+    Cause.PORT: "port_in_use",
 }
 
+_EDGE_CAUSE = {Edge.BUFFER: Cause.BUFFER, Edge.BUS: Cause.BUS, Edge.PORT: Cause.PORT}
 _DATA_CAUSE = {
     Kind.LOAD: Cause.LOAD,
     Kind.COMPUTE: Cause.ARRAY,
@@ -69,13 +74,30 @@ class Trace(NamedTuple):
 
 def edge_causes(tiles: TileGraph) -> Array:
     """Return the ``Cause`` that waiting on each edge is charged to."""
-    by_kind = np.array([_DATA_CAUSE[kind] for kind in Kind])
-    return np.where(tiles.edge_kind == Edge.BUFFER, Cause.BUFFER, by_kind[tiles.kind[tiles.edge_from]])
+    by_row = np.array([_DATA_CAUSE[kind] for kind in Kind])[tiles.kind[tiles.edge_from]]
+    by_edge = np.array([_EDGE_CAUSE.get(edge, Cause.NONE) for edge in Edge])[tiles.edge_kind]
+    return np.where(tiles.edge_kind == Edge.DATA, by_row, by_edge)
+
+
+def edge_waits(tiles: TileGraph) -> Array:
+    """Return the cycles from the start of the row that an edge comes from until it opens."""
+    done = (tiles.occupy_cycles + tiles.latency_cycles)[tiles.edge_from]
+    return np.where(tiles.edge_kind <= Edge.BUFFER, done, tiles.edge_hold)
 
 
 @njit(cache=True, nogil=True)
 def _trip(  # type: ignore[no-untyped-def] # numba
-    unit, occupy, latency, first_edge, edge_from, edge_distance, edge_cause, has_previous, previous_end, unit_free
+    unit,
+    occupy,
+    latency,
+    first_edge,
+    edge_from,
+    edge_distance,
+    edge_wait,
+    edge_cause,
+    has_previous,
+    previous,
+    unit_free,
 ):
     rows = len(unit)
     start = np.empty(rows, np.int64)
@@ -87,9 +109,9 @@ def _trip(  # type: ignore[no-untyped-def] # numba
         why = 0
         for e in range(first_edge[i], first_edge[i + 1]):
             if edge_distance[e] == 0:
-                ready = end[edge_from[e]]
+                ready = start[edge_from[e]] + edge_wait[e]
             elif has_previous:
-                ready = previous_end[edge_from[e]]
+                ready = previous[edge_from[e]] + edge_wait[e]
             else:
                 continue
             if ready > gate:
@@ -113,22 +135,23 @@ class _Body:
 
     tiles: TileGraph
     first_edge: Array
+    wait: Array
     cause: Array
 
     def run(self, previous: Trace | None) -> Trace:
         tiles = self.tiles
-        unit_free = np.zeros(len(UNITS), np.int64) if previous is None else previous.unit_free.copy()
-        before = np.empty(0, np.int64) if previous is None else previous.end
+        unit_free = np.zeros(len(tiles.units), np.int64) if previous is None else previous.unit_free.copy()
+        before = np.empty(0, np.int64) if previous is None else previous.start
         start, end, stall, cause = _trip(
             tiles.unit, tiles.occupy_cycles, tiles.latency_cycles, self.first_edge, tiles.edge_from,
-            tiles.edge_distance, self.cause, previous is not None, before, unit_free,
+            tiles.edge_distance, self.wait, self.cause, previous is not None, before, unit_free,
         )  # fmt: skip
         return Trace(start, end, stall, cause, unit_free)
 
 
 def _body(tiles: TileGraph) -> _Body:
     first = np.searchsorted(tiles.edge_to, np.arange(tiles.rows + 1))
-    return _Body(tiles, first.astype(np.int64), edge_causes(tiles).astype(np.int64))
+    return _Body(tiles, first.astype(np.int64), edge_waits(tiles), edge_causes(tiles).astype(np.int64))
 
 
 def run_trip(tiles: TileGraph, previous: Trace | None = None) -> Trace:
@@ -178,13 +201,13 @@ def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopT
             break
     left = trips - done
     cycles = int(trace.end.max()) + left * period
-    busy = trips * np.bincount(tiles.unit, tiles.occupy_cycles, len(UNITS)).astype(np.int64)
+    busy = trips * np.bincount(tiles.unit, tiles.occupy_cycles, len(tiles.units)).astype(np.int64)
     idle[:, Cause.FINISHED] = cycles - busy - idle.sum(axis=1)
     return LoopTiming(trips, cycles, first, period, done, busy, idle)
 
 
 def _idle(tiles: TileGraph, trace: Trace) -> Array:
     """Sum stalls by unit and cause."""
-    table = np.zeros((len(UNITS), len(Cause)), np.int64)
+    table = np.zeros((len(tiles.units), len(Cause)), np.int64)
     np.add.at(table, (tiles.unit, trace.cause), trace.stall)
     return table

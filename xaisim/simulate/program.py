@@ -19,9 +19,9 @@ from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel, verify
 from xaisim.mapping.stages import ARRAY_OPS
-from xaisim.mapping.tiles import Unit
+from xaisim.mapping.tiles import Unit, seats_of
 from xaisim.mapping.tiling import window_work
-from xaisim.simulate.clock import CAUSE_NAMES, UNITS, Cause, LoopTiming, run_loop
+from xaisim.simulate.clock import CAUSE_NAMES, Cause, LoopTiming, run_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def time_program(
     return ProgramTiming(
         launches=tuple(timed),
         cycles=now,
-        units=_units(timed),
+        units=_units(timed, arch),
         macs=sum(int(t.schedule.tiles.macs.sum()) * t.launch.trips for t in timed),
         macs_backward=sum(_backward_macs(t.schedule) * t.launch.trips for t in timed),
         read_bytes=reads,
@@ -117,17 +117,17 @@ def time_program(
     )
 
 
-def _units(timed: Sequence[TimedLaunch]) -> dict[str, UnitAccount]:
+def _units(timed: Sequence[TimedLaunch], arch: Architecture) -> dict[str, UnitAccount]:
     host = sum(t.host_cycles for t in timed)
     accounts = {}
-    for unit in UNITS:
+    for unit, seat in enumerate(seats_of(arch)):
         busy = int(sum(t.timing.busy[unit] for t in timed))
         idle = sum((t.timing.idle[unit] for t in timed), np.zeros(len(Cause), np.int64))
-        if unit is Unit.HOST:
+        if seat.kind is Unit.HOST:
             busy += host
         else:
             idle[Cause.HOST] += host
-        accounts[unit.name.lower()] = UnitAccount(busy, {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()})
+        accounts[seat.name] = UnitAccount(busy, {name: int(idle[cause]) for cause, name in CAUSE_NAMES.items()})
     return accounts
 
 

@@ -10,8 +10,8 @@ from collections.abc import Generator
 import numpy as np
 import simpy
 
-from xaisim.mapping.tiles import TileGraph
-from xaisim.simulate.clock import UNITS, Trace, edge_causes
+from xaisim.mapping.tiles import Edge, TileGraph
+from xaisim.simulate.clock import Trace, edge_causes
 
 
 def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
@@ -19,11 +19,21 @@ def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
     env = simpy.Environment()
     rows = tiles.rows
     ready = [[env.event() for _ in range(rows)] for _ in range(trips)]
-    traces = [_blank_trace(rows) for _ in ready]
+    held = [int(edge) for edge in np.flatnonzero(tiles.edge_kind > Edge.BUFFER)]
+    let_go = [{edge: env.event() for edge in held} for _ in range(trips)]
+    traces = [_blank_trace(tiles) for _ in ready]
     causes = edge_causes(tiles)
     waits: list[list[int]] = [[] for _ in range(rows)]
+    holds: list[list[int]] = [[] for _ in range(rows)]
     for edge, row in enumerate(tiles.edge_to):
         waits[row].append(edge)
+        if edge in let_go[0]:
+            holds[tiles.edge_from[edge]].append(edge)
+
+    def hold(trip: int, edge: int) -> Generator[simpy.Event, None, None]:
+        """Keep a bus or a port for its time, then let the next row have it."""
+        yield env.timeout(int(tiles.edge_hold[edge]))
+        let_go[trip][edge].succeed(env.now)
 
     def finish(trip: int, row: int, latency: int) -> Generator[simpy.Event, None, None]:
         """The result is there some cycles after the unit has gone on."""
@@ -38,22 +48,25 @@ def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
             for row in mine:
                 free = env.now
                 edges = [e for e in waits[row] if tiles.edge_distance[e] <= trip]
-                gates = [ready[trip - tiles.edge_distance[e]][tiles.edge_from[e]] for e in edges]
+                at = [trip - tiles.edge_distance[e] for e in edges]
+                gates = [let_go[t].get(e, ready[t][tiles.edge_from[e]]) for e, t in zip(edges, at, strict=True)]
                 yield env.all_of(gates)
                 if env.now > free:
                     last = next(e for e, gate in zip(edges, gates, strict=True) if gate.value == env.now)
                     traces[trip].stall[row], traces[trip].cause[row] = env.now - free, causes[last]
                 traces[trip].start[row] = env.now
+                for edge in holds[row]:
+                    env.process(hold(trip, edge))
                 yield env.timeout(int(tiles.occupy_cycles[row]))
                 env.process(finish(trip, int(row), int(tiles.latency_cycles[row])))
             traces[trip].unit_free[number] = env.now
 
-    for number in UNITS:
+    for number in range(len(tiles.units)):
         env.process(unit(number))
     env.run()
     return traces
 
 
-def _blank_trace(rows: int) -> Trace:
-    start, end, stall, cause = np.zeros((4, rows), np.int64)
-    return Trace(start, end, stall, cause, np.zeros(len(UNITS), np.int64))
+def _blank_trace(tiles: TileGraph) -> Trace:
+    start, end, stall, cause = np.zeros((4, tiles.rows), np.int64)
+    return Trace(start, end, stall, cause, np.zeros(len(tiles.units), np.int64))
