@@ -1,10 +1,11 @@
-"""The command line: explain, profile, diff, bits, show, list. Errors are one line each and exit with 2.
+"""The command line: explain, profile, diff, bits, validate, show, list. Errors are one line each and exit with 2.
 
 xaisim explain                       explains a shipped test image and writes pictures, page and report
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -299,6 +300,47 @@ def bits(
     click.echo(found.to_json() if as_json else bits_text(found))
     if output is not None and not as_json:
         click.echo(f"\nwritten to {output}")
+
+
+@main.command(short_help="Hold the simulator against closed forms, RTL and measured chips.")
+@click.option("--only", metavar="NAME", multiple=True, help="Run this section only; may be given several times.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the page as Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="Print the sections as JSON and nothing else.")
+@click.pass_context
+def validate(context: click.Context, only: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Hold the simulator against what others published, measured or simulated, section by section.
+
+    Writes the page, and a picture per section beside it, if FILE is given. A section whose optional packages are not
+    installed says so. Exits with 0, with 1 where something that must be equal is not, with 2 after an error.
+
+    \b
+    xaisim validate --only closed_forms
+    xaisim validate -o docs/validation.md
+    """
+    from xaisim.validate import chosen, run
+    from xaisim.validate.page import check_page, section_text, write_page
+
+    names = chosen(only)
+    if output is not None:
+        check_page(output)
+    with _Progress(quiet=as_json) as progress:
+        sections = {}
+        for number, name in enumerate(names):
+            progress("validate", number, len(names))
+            sections[name] = run(name)
+    holds = all(section.exact is not False for section in sections.values())
+    if output is not None:
+        write_page(sections, output)
+    if as_json:
+        data = {"version": __version__, "holds": holds, "sections": {n: s.to_dict() for n, s in sections.items()}}
+        click.echo(json.dumps(data, indent=1))
+    elif output is None:
+        click.echo("\n".join(section_text(section) for section in sections.values()).rstrip())
+    else:
+        for section in sections.values():
+            click.echo(f"{section.title}: {section.verdict}")
+        click.echo(f"\nwritten to {output}")
+    context.exit(0 if holds else 1)
 
 
 @main.command(name="list", short_help="List what ships, by name.")
