@@ -29,6 +29,8 @@ UNROLLED = {
     "memories.1.holds": ["activation", "gradient", "mask"],
     "array.spatial": {"K": 8, "C": 16},
     "array.pipeline_cycles": 80,
+    "array.initiation_interval": 3,
+    "array.count": 2,
     "array.multiplier_bits": 12,
     "array.accumulator_bits": 56,
     "array.psum_bits": 40,
@@ -45,6 +47,7 @@ SYSTOLIC = {
     "array.cols": 8,
     "array.dataflow": "ws",
     "array.drain": True,
+    "array.count": 3,
     "array.multiplier_bits": 12,
     "array.accumulator_bits": 56,
     "array.psum_bits": 40,
@@ -113,6 +116,14 @@ def test_pipelined_folds_change_the_cycles_of_a_weight_stationary_array(tmp_path
     assert isinstance(serialised, dict)
     assert isinstance(pipelined, dict)
     assert pipelined["cycles"]["total"] < serialised["cycles"]["total"]
+
+
+def test_what_is_divided_among_arrays_changes_their_cycles(tmp_path: Any) -> None:
+    filters, points = (
+        outcome(architecture("edge_systolic_16", {"array.count": 2, "array.divide": divide}), tmp_path)
+        for divide in "KT"
+    )
+    assert filters != points
 
 
 def test_the_dram_row_changes_energy_and_nothing_else() -> None:

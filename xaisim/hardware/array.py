@@ -9,93 +9,51 @@ Sources: SCALE-Sim v2/v3 for serialised folds, ONNXim's ``systolic_ws`` for pipe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
-from xaisim.config import Config, RuleError
+from xaisim.config import RuleError
+from xaisim.hardware.array_base import AccumulatorPolicy, ArrayBase
+from xaisim.hardware.spatial import DIMS, Count, Dims, Spatial
 
-DIMS = ("N", "K", "C", "P", "Q", "R", "S")
-"""Loop dimensions: batch, filters, channels, output rows and columns, filter rows and columns."""
-
-Count = int | NDArray[np.int64]
-Dims = Mapping[str, Any]  # of Count; Any lets an int tile and an array of tiles share the formulas
-
-
-class Spatial(Config):
-    """How far each loop dimension is unrolled in space. ZigZag's names B, OY, OX, FY, FX are accepted."""
-
-    N: int = Field(default=1, ge=1, validation_alias=AliasChoices("N", "B"))
-    K: int = Field(default=1, ge=1)
-    C: int = Field(default=1, ge=1)
-    P: int = Field(default=1, ge=1, validation_alias=AliasChoices("P", "OY"))
-    Q: int = Field(default=1, ge=1, validation_alias=AliasChoices("Q", "OX"))
-    R: int = Field(default=1, ge=1, validation_alias=AliasChoices("R", "FY"))
-    S: int = Field(default=1, ge=1, validation_alias=AliasChoices("S", "FX"))
-
-    def items(self) -> tuple[tuple[str, int], ...]:
-        """Return (dimension, unrolling) for all seven dimensions in the order of ``DIMS``."""
-        return tuple((dim, getattr(self, dim)) for dim in DIMS)
-
-    def __str__(self) -> str:
-        return " ".join(f"{dim}{extent}" for dim, extent in self.items() if extent > 1) or "scalar"
+__all__ = [
+    "DIMS", "AccumulatorPolicy", "Array", "Count", "Dims", "FoldTerms", "Spatial", "SystolicArray", "UnrolledArray",
+    "array_accesses", "array_cycles", "gemm_of_conv", "systolic_cycles", "unrolled_cycles",
+]  # fmt: skip
 
 
-AccumulatorPolicy = Literal["proven", "wrap", "saturate"]
-"""What a sum of products does that leaves the accumulator's range: it is refused, loses its top bits, or is clamped."""
+class UnrolledArray(ArrayBase):
+    """Multipliers and adder trees that unroll some loops fully and start an iteration of the others each interval.
 
-
-class _Accumulating(Config):
-    """Widths of the arithmetic, and what sums do that do not fit.
-
-    ``psum_bits``: a sum in the memory that holds ``psum``; by default as wide as the accumulator.
+    With an ``initiation_interval`` of more than one cycle an iteration takes turns on as many fewer multipliers.
     """
-
-    multiplier_bits: int = Field(ge=2, le=32)
-    accumulator_bits: int = Field(ge=16, le=64)
-    accumulator: AccumulatorPolicy = "proven"
-    psum_bits: int | None = Field(default=None, ge=8, le=64)
-
-    @model_validator(mode="after")
-    def _check_psum_bits(self) -> Self:
-        if self.stored_sum_bits > self.accumulator_bits:
-            text = f"a stored sum may not be wider than accumulator_bits {self.accumulator_bits} (got {self.psum_bits})"
-            raise RuleError([(("psum_bits",), text)])
-        return self
-
-    @property
-    def stored_sum_bits(self) -> int:
-        """The width of a sum in memory."""
-        return self.accumulator_bits if self.psum_bits is None else self.psum_bits
-
-    @property
-    def widths(self) -> str:
-        """Multipliers and accumulators in words."""
-        does = {"proven": "", "wrap": " that wrap", "saturate": " that saturate"}[self.accumulator]
-        stored = "" if self.psum_bits is None else f", {self.psum_bits}-bit partial sums"
-        return f"{self.multiplier_bits}-bit multipliers, {self.accumulator_bits}-bit accumulators{does}{stored}"
-
-
-class UnrolledArray(_Accumulating):
-    """Multipliers and adder trees that unroll some loops fully and start one iteration of the others each cycle."""
 
     kind: Literal["unrolled"]
     spatial: Spatial
     pipeline_cycles: int = Field(ge=0)
+    initiation_interval: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _check_spatial(self) -> UnrolledArray:
+        if self.spatial.on_grid:
+            text = f"an unrolled array has no sides: write unrollings such as {{K: 16, C: 8}} (got {self.spatial})"
+            raise RuleError([(("spatial",), text)])
+        return self
 
     @property
     def macs_per_cycle(self) -> int:
-        """The number of multipliers."""
-        return math.prod(extent for _, extent in self.spatial.items())
+        """The number of multipliers of all arrays."""
+        unrolled = math.prod(extent for _, extent in self.spatial.items())
+        return self.count * _ceil_div(unrolled, self.initiation_interval)
 
     def __str__(self) -> str:
-        return f"unrolled {self.spatial}, pipeline {self.pipeline_cycles} cycles"
+        interval = "" if self.initiation_interval == 1 else f", initiation interval {self.initiation_interval}"
+        return f"{self.times}unrolled {self.spatial}, pipeline {self.pipeline_cycles} cycles{interval}"
 
 
-class SystolicArray(_Accumulating):
+class SystolicArray(ArrayBase):
     """A grid of processing elements; operands move one element per cycle.
 
     ``drain``: an output-stationary fold also shifts its results out through the rows before the next one starts.
@@ -122,12 +80,12 @@ class SystolicArray(_Accumulating):
 
     @property
     def macs_per_cycle(self) -> int:
-        """The number of processing elements."""
-        return self.rows * self.cols
+        """The number of processing elements of all arrays."""
+        return self.count * self.rows * self.cols
 
     def __str__(self) -> str:
         drain = ", drain" if self.drain else ""
-        return f"systolic {self.rows}x{self.cols} {self.dataflow}, folds {self.folds}{drain}"
+        return f"{self.times}systolic {self.rows}x{self.cols} {self.dataflow}, folds {self.folds}{drain}"
 
 
 Array = Annotated[UnrolledArray | SystolicArray, Field(discriminator="kind")]
@@ -173,26 +131,35 @@ def systolic_cycles(array: SystolicArray, M: Any, K: Any, N: Any) -> FoldTerms:
 
 
 def unrolled_cycles(array: UnrolledArray, dims: Dims) -> Any:
-    """Return one cycle per iteration of the loops that are left, plus the depth of the pipeline."""
+    """Return one initiation interval per iteration of the loops that are left, plus the depth of the pipeline."""
     iterations: Any = 1
     for dim, extent in array.spatial.items():
         iterations = iterations * _ceil_div(dims[dim], extent)
-    return iterations + array.pipeline_cycles
+    return iterations * array.initiation_interval + array.pipeline_cycles
 
 
-def array_cycles(array: UnrolledArray | SystolicArray, dims: Dims) -> Any:
-    """Return the cycles that the array needs for one tile, operands always at hand."""
+def array_cycles(array: Array, dims: Dims) -> Any:
+    """Return the cycles that the chip's arrays need for one tile, operands always at hand."""
+    _, share = array.shares(dims)[0]  # the first has the largest
     if isinstance(array, UnrolledArray):
-        return unrolled_cycles(array, dims)
-    return systolic_cycles(array, *gemm_of_conv(dims)).total
+        return unrolled_cycles(array, share)
+    return systolic_cycles(array, *gemm_of_conv(share)).total
 
 
-def array_accesses(array: UnrolledArray | SystolicArray, dims: Dims, *, accumulate: Any = False) -> dict[str, Any]:
+def array_accesses(array: Array, dims: Dims, *, accumulate: Any = False) -> dict[str, Any]:
     """Return the words that one tile reads and writes in on-chip memory: input, weight, psum reads, psum writes.
 
     ``accumulate`` (bool or array of bool): the tile adds to partial sums that earlier tiles left in memory.
     Lanes, rows and columns beyond the tile's edge read nothing.
     """
+    words: dict[str, Any] = {}
+    for number, share in array.shares(dims):
+        for name, count in _accesses_of_one(array, share, accumulate).items():
+            words[name] = words.get(name, 0) + number * count
+    return words
+
+
+def _accesses_of_one(array: Array, dims: Dims, accumulate: Any) -> dict[str, Any]:
     if isinstance(array, UnrolledArray):
         return _unrolled_accesses(array, dims, accumulate)
     return _systolic_accesses(array, *gemm_of_conv(dims), accumulate)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import Field
 
 from xaisim.config import Config, find_named, load_yaml
-from xaisim.hardware.array import SystolicArray, UnrolledArray
+from xaisim.hardware.array import Array
 from xaisim.hardware.memory import Sram
 
 BRAM18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
@@ -57,7 +57,7 @@ class Chip(Protocol):
     """The parts of an architecture that take FPGA resources."""
 
     @property
-    def array(self) -> UnrolledArray | SystolicArray: ...
+    def array(self) -> Array: ...
     @property
     def vector(self) -> Vector: ...
     @property

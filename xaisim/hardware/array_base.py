@@ -1,0 +1,74 @@
+"""What every array of multipliers has: widths of its arithmetic, and how many there are of it on the chip.
+
+array.widths                              # "16-bit multipliers, 48-bit accumulators"
+array.shares({"K": 100, ...})             # [(3, {"K": 32, ...}), (1, {"K": 4, ...})]: four arrays divide the filters
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from xaisim.config import Config, RuleError
+from xaisim.hardware.spatial import Dims
+
+AccumulatorPolicy = Literal["proven", "wrap", "saturate"]
+"""What a sum of products does that leaves the accumulator's range: it is refused, loses its top bits, or is clamped."""
+
+
+class ArrayBase(Config):
+    """Widths of the arithmetic, what sums do that do not fit, and the number of equal arrays.
+
+    ``psum_bits``: a sum in the memory that holds ``psum``; by default as wide as the accumulator.
+    ``count`` arrays work side by side and divide the filters (K) or path points (T) of a tile; each reads its own.
+    """
+
+    multiplier_bits: int = Field(ge=2, le=32)
+    accumulator_bits: int = Field(ge=16, le=64)
+    accumulator: AccumulatorPolicy = "proven"
+    psum_bits: int | None = Field(default=None, ge=8, le=64)
+    count: int = Field(default=1, ge=1)
+    divide: Literal["K", "T"] = "K"
+
+    @model_validator(mode="after")
+    def _check_psum_bits(self) -> Self:
+        if self.stored_sum_bits > self.accumulator_bits:
+            text = f"a stored sum may not be wider than accumulator_bits {self.accumulator_bits} (got {self.psum_bits})"
+            raise RuleError([(("psum_bits",), text)])
+        return self
+
+    @property
+    def stored_sum_bits(self) -> int:
+        """The width of a sum in memory."""
+        return self.accumulator_bits if self.psum_bits is None else self.psum_bits
+
+    @property
+    def widths(self) -> str:
+        """Multipliers and accumulators in words."""
+        does = {"proven": "", "wrap": " that wrap", "saturate": " that saturate"}[self.accumulator]
+        stored = "" if self.psum_bits is None else f", {self.psum_bits}-bit partial sums"
+        return f"{self.multiplier_bits}-bit multipliers, {self.accumulator_bits}-bit accumulators{does}{stored}"
+
+    @property
+    def times(self) -> str:
+        """What stands before the description of one array where there are more."""
+        return "" if self.count == 1 else f"{self.count} x, {self.divide} divided; "
+
+    def shares(self, dims: Dims) -> list[tuple[Any, dict[str, Any]]]:
+        """Return (number of arrays, their part of the tile) for the arrays with a full and with the last share.
+
+        ``T`` path points, 1 if not given, are divided among the arrays or else follow one another like a batch.
+        """
+        tile = {dim: extent for dim, extent in dims.items() if dim != "T"}
+        points = dims.get("T", 1)
+        if self.count == 1:
+            return [(1, {**tile, "N": tile["N"] * points})]
+        whole = points if self.divide == "T" else tile["K"]
+        share = -(-whole // self.count)
+        full = whole // np.maximum(share, 1) if isinstance(share, np.ndarray) else whole // max(share, 1)
+        parts = ((full, share), (whole - full * share > 0, whole - full * share))
+        if self.divide == "T":
+            return [(number, {**tile, "N": tile["N"] * part}) for number, part in parts]
+        return [(number, {**tile, "K": part, "N": tile["N"] * points}) for number, part in parts]
