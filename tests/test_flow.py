@@ -154,7 +154,18 @@ def test_units_and_energy_of_a_report_add_up(model: str, method: str) -> None:
 @pytest.mark.parametrize(("model", "method"), CASES)
 def test_explain_and_profile_of_an_experiment_cost_the_same(model: str, method: str) -> None:
     values, shapes = explained(model, method), profiled(model, method)
-    for part in ("cycles", "macs", "units", "traffic_bytes", "energy_uj", "memory", "launches", "layers", "roofline"):
+    for part in (
+        "cycles",
+        "macs",
+        "units",
+        "traffic_bytes",
+        "energy_uj",
+        "memory",
+        "launches",
+        "layers",
+        "roofline",
+        "critical_path",
+    ):
         assert getattr(values, part) == getattr(shapes, part), part
 
 

@@ -29,7 +29,8 @@ from xaisim.mapping.tiles import SEATS
 from xaisim.report import figures, heatmap, save, timeline
 from xaisim.report.page import page_figures, page_html
 from xaisim.report.report import Report
-from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
+from xaisim.report.sentences import bytes_text, energy_text, path_text, time_text, verdict
+from xaisim.simulate.critical import trip_traces
 
 TRIPS = 5
 
@@ -173,6 +174,44 @@ def test_the_picture_has_four_panels_of_at_least_256_pixels_with_square_pixels(
     assert (inside == colour).all()
 
 
+# --- where the cycles go ----------------------------------------------------------------------------------------------
+
+REPORTS = ["path_report", "gradcam_report", "forward_report", "profile_report"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_critical_path_spends_every_cycle_of_the_run(name: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(name)
+    path = report.critical_path
+    assert path.cycles == report.cycles.total == sum(part.cycles for part in path.spent)
+    assert [part.cycles for part in path.spent] == sorted((part.cycles for part in path.spent), reverse=True)
+    for launch in report.launches:
+        assert sum(part.cycles for part in path.spent if part.kernel == launch.kernel) == launch.cycles
+    for period in path.periods:
+        (launch,) = (launch for launch in report.launches if launch.kernel == period.kernel)
+        assert launch.trips > 1
+        assert sum(part.cycles for part in period.spent) == period.trips * launch.period_cycles
+    assert path_text(path).split("; most in ")[0].split()[1] in ("busy", "latency", "hold")
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_layers_share_out_the_path_and_the_stalls(name: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(name)
+    host = sum(launch.host_cycles for launch in report.launches)
+    assert sum(row.path_cycles for row in report.layers) + host == report.cycles.total
+    stalls: Counter[tuple[str, str]] = Counter()
+    for row in report.layers:
+        assert row.slack_cycles >= 0
+        assert row.slack_cycles == 0 or row.path_cycles == 0
+        for unit, causes in row.stall_cycles.items():
+            stalls.update({(unit, cause): cycles for cause, cycles in causes.items()})
+    for unit, account in report.units.items():
+        for cause, cycles in account.idle.items():
+            before_launches = host if cause == "host" and unit != "host" else 0
+            if cause != "finished":
+                assert stalls[unit, cause] + before_launches == cycles
+
+
 # --- timeline ---------------------------------------------------------------------------------------------------------
 
 
@@ -190,7 +229,7 @@ def test_every_tile_event_has_the_cycles_of_the_trace(name: str, request: pytest
     events = timeline.timeline_events(run.timing, run.arch)
     for t in run.timing.launches:
         offset = t.start_cycle + run.arch.control.launch_cycles
-        traces = timeline.trip_traces(t)
+        traces = trip_traces(t.schedule.tiles, t.timing)
         for trip in {1, len(traces)}:
             trace = traces[trip - 1]
             mine = busy_events(events, trip, t.start_cycle, t.start_cycle + t.cycles)

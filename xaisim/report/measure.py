@@ -12,22 +12,18 @@ from xaisim.attribution.device import Tensor
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Array
-from xaisim.mapping.schedule import stage_graph
-from xaisim.mapping.tiles import Unit
 from xaisim.models.images import Sample
 from xaisim.models.load import Model
 from xaisim.numerics.formats import Numerics
 from xaisim.numerics.observe import Watch
+from xaisim.report.cycles import analyse, launch_row, layer_rows, path_part
 from xaisim.report.report import (
     Accumulators,
     Completeness,
-    CriticalPath,
     Cycles,
     Energy,
     EnergyCount,
     Fidelity,
-    LaunchRow,
-    LayerRow,
     Localisation,
     Macs,
     Memory,
@@ -39,7 +35,7 @@ from xaisim.report.report import (
     Traffic,
     UnitCycles,
 )
-from xaisim.simulate.program import ProgramTiming, TimedLaunch
+from xaisim.simulate.program import ProgramTiming
 from xaisim.version import __version__
 
 
@@ -75,6 +71,7 @@ def measure(
     values: Values | None = None,
 ) -> Report:
     """Return the report of a run; without ``values`` it is a profile."""
+    analyses = [analyse(t) for t in timing.launches]
     report = Report(
         meta=Meta(hash=content_hash, version=__version__, seed=seed),
         model=model.name,
@@ -110,9 +107,9 @@ def measure(
         accumulators=None if values is None else _accumulators(values, arch),
         completeness=None if values is None else _completeness(values),
         localisation=None if values is None else _localisation(values),
-        critical_path=_critical_path(max(timing.launches, key=lambda t: t.timing.cycles)),
-        launches=tuple(_launch_row(t) for t in timing.launches),
-        layers=tuple(row for t in timing.launches for row in _layer_rows(t, arch)),
+        critical_path=path_part(analyses, arch),
+        launches=tuple(launch_row(t) for t in timing.launches),
+        layers=tuple(row for analysis in analyses for row in layer_rows(analysis, arch)),
     )
     attribution = None if values is None else values.attribution
     reference = None if values is None else values.reference
@@ -210,68 +207,3 @@ def _localisation(values: Values) -> Localisation | None:
         relevance_mass=metrics.relevance_mass(fixed, mask),
         mask_fraction=float(mask.mean()),
     )
-
-
-def _launch_row(t: TimedLaunch) -> LaunchRow:
-    return LaunchRow(
-        kernel=t.launch.kernel,
-        trips=t.launch.trips,
-        start_cycle=t.start_cycle,
-        cycles=t.cycles,
-        host_cycles=t.host_cycles,
-        period_cycles=t.timing.period_cycles,
-        tiles=t.schedule.tiles.rows,
-    )
-
-
-def _busy(t: TimedLaunch) -> np.ndarray:
-    """Return the busy cycles of every unit on every stage in one trip, (units, stages)."""
-    tiles = t.schedule.tiles
-    busy = np.zeros((len(tiles.units), len(t.schedule.stages)), np.int64)
-    np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
-    return busy
-
-
-def _critical_path(t: TimedLaunch) -> CriticalPath:
-    """Find the chain of dependent stages that keeps its busiest units busy the longest."""
-    import networkx as nx
-
-    cycles = _busy(t).max(axis=0)
-    graph = stage_graph(t.schedule)
-    for _, reader, edge in graph.edges(data=True):
-        edge["weight"] = int(cycles[reader])
-    start = "start"  # gives the first stage of a chain its own cycles
-    graph.add_weighted_edges_from((start, index, int(cycles[index])) for index in range(len(cycles)))
-    chain = nx.dag_longest_path(graph)[1:]
-    return CriticalPath(
-        kernel=t.launch.kernel,
-        cycles=int(cycles[chain].sum()),
-        body_cycles=int(t.timing.first.end.max()),
-        stages=tuple(t.schedule.stages[index].name for index in chain),
-    )
-
-
-def _layer_rows(t: TimedLaunch, arch: Architecture) -> list[LayerRow]:
-    """Sum the tiles of every stage over all trips."""
-    tiles, trips, count = t.schedule.tiles, t.launch.trips, len(t.schedule.stages)
-    busy = np.zeros((len(Unit), count), np.int64)
-    np.add.at(busy, [seat.kind for seat in tiles.units], _busy(t))
-    macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
-    dram = [memory.name for memory in arch.memories].index(arch.dram.name)
-    traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)
-    return [
-        LayerRow(
-            kernel=t.launch.kernel,
-            stage=stage.name,
-            op="+".join([stage.anchor.op, *dict.fromkeys(node.op for node in stage.tail)]),
-            backward=stage.anchor.backward,
-            trips=trips,
-            tiling=str(t.schedule.tilings[stage.index]),
-            macs=int(macs[stage.index]) * trips,
-            array_cycles=int(busy[Unit.ARRAY, stage.index]) * trips,
-            vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,
-            dma_cycles=int(busy[Unit.DMA, stage.index]) * trips,
-            dram_bytes=float(traffic[stage.index]) * trips,
-        )
-        for stage in t.schedule.stages
-    ]

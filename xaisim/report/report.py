@@ -172,16 +172,39 @@ class Localisation(Part):
     mask_fraction: Real
 
 
-class CriticalPath(Part):
-    """The longest chain of stages in which each reads what the one before stores, in the longest launch's body.
+class PathCycles(Part):
+    """Cycles that a path spends on the tiles of one stage on one unit."""
 
-    ``cycles`` sums the busiest unit of each; what branches could save at most is the body's cycles less these.
-    """
+    kernel: str
+    stage: str
+    unit: str
+    what: str
+    """``busy`` on the unit, ``latency`` of a result on its way, or ``hold`` of the DRAM bus or a memory port."""
+    cycles: int
+
+
+class PathPeriod(Part):
+    """The circuit that decides how fast a loop repeats: ``spent`` sums to ``cycles`` · ``trips``."""
 
     kernel: str
     cycles: int
-    body_cycles: int
+    """From the start of one trip to that of the next."""
+    trips: int
+    """How many trips the circuit takes to come round."""
+    spent: tuple[PathCycles, ...]
+
+
+class CriticalPath(Part):
+    """The chain of tiles that decides how long the run takes: ``spent`` sums to ``cycles``, which are the run's."""
+
+    cycles: int
+    spent: tuple[PathCycles, ...]
+    """Largest first."""
+    periods: tuple[PathPeriod, ...]
+    kernel: str
+    """The longest launch."""
     stages: tuple[str, ...]
+    """Of that launch, the chain of stages, each reading what the one before stores, with most of the path's cycles."""
 
 
 class LayerRow(Part):
@@ -198,6 +221,12 @@ class LayerRow(Part):
     vector_cycles: int
     dma_cycles: int
     dram_bytes: Real
+    path_cycles: int
+    """Cycles of the critical path."""
+    slack_cycles: int
+    """How much later every tile of the stage may start without making the run longer; 0 on the critical path."""
+    stall_cycles: dict[str, dict[str, int]]
+    """By unit and cause: how long it stood idle before the tiles of this stage."""
 
 
 class LaunchRow(Part):

@@ -5,7 +5,7 @@ energy_text(234_567.0) == "235 mJ";  verdict(report) is one or two sentences
 
 from __future__ import annotations
 
-from xaisim.report.report import Fidelity, Report
+from xaisim.report.report import CriticalPath, Fidelity, Report
 
 FAITHFUL_DB, FAITHFUL_SPEARMAN = 30.0, 0.98
 ROUGH_SPEARMAN = 0.9
@@ -32,6 +32,19 @@ def bytes_text(count: float) -> str:
             return f"{count:.4g} {unit}"
         count /= 1024
     return f"{count:,.4g} GiB"
+
+
+def path_text(path: CriticalPath) -> str:
+    """Say what the critical path spends its cycles on, and in which layer most of them: ``array busy 74%, …``."""
+    parts: dict[str, int] = {}
+    stages: dict[str, int] = {}
+    for part in path.spent:
+        parts[f"{part.unit} {part.what}"] = parts.get(f"{part.unit} {part.what}", 0) + part.cycles
+        stages[part.stage] = stages.get(part.stage, 0) + part.cycles
+    shares = [(name, cycles / path.cycles) for name, cycles in sorted(parts.items(), key=lambda item: -item[1])]
+    most = max(stages, key=lambda name: stages[name])
+    text = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.005)
+    return f"{text}; most in {most} ({stages[most] / path.cycles:.0%})"
 
 
 def verdict(report: Report) -> str:

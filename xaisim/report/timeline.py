@@ -20,7 +20,8 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.stages import Stage
 from xaisim.mapping.tiles import Kind, Seat, Unit, seats_of
-from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace, run_trip
+from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace
+from xaisim.simulate.critical import trip_traces
 from xaisim.simulate.program import ProgramTiming, TimedLaunch
 
 Event = dict[str, Any]
@@ -68,7 +69,7 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
     notes: list[str] = []
     shown: list[tuple[TimedLaunch, int, Trace]] = []
     for t in timing.launches:
-        traces = trip_traces(t)
+        traces = trip_traces(t.schedule.tiles, t.timing)
         events += _launch_events(t, arch, traces)
         shown.append((t, 1, traces[0]))
         if len(traces) > 1:
@@ -82,14 +83,6 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
             notes.append(f"{t.launch.kernel}: trip {trip}{some}, as {most:,} events are the most that is written")
         events += _trip_events(t, arch, trip, trace, rows)
     return events, notes
-
-
-def trip_traces(t: TimedLaunch) -> list[Trace]:
-    """Return the traces of all trips that the clock ran, the first one first."""
-    traces = [t.timing.first]
-    while len(traces) < t.timing.simulated_trips:
-        traces.append(run_trip(t.schedule.tiles, traces[-1]))
-    return traces
 
 
 def _undrawn(t: TimedLaunch) -> Iterator[str]:

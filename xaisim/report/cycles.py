@@ -1,0 +1,182 @@
+"""Where the cycles of a program go: to launches, to layers, along the critical path.
+
+analysis = analyse(timed_launch)
+path_part([analysis, ...], arch).spent        what the whole run spends its cycles on; they sum to it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from xaisim.hardware.architecture import Architecture
+from xaisim.ir.graph import Array
+from xaisim.mapping.schedule import stage_graph
+from xaisim.mapping.tiles import Unit
+from xaisim.report.report import CriticalPath, LaunchRow, LayerRow, PathCycles, PathPeriod
+from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace
+from xaisim.simulate.critical import SPENT, Steps, critical_path, trip_traces
+from xaisim.simulate.critical import CriticalPath as TilePath
+from xaisim.simulate.program import TimedLaunch
+from xaisim.simulate.slack import slack
+
+START, READ_BACK = "start a kernel", "read back"
+"""What the host does between kernels, in place of a stage."""
+
+
+class Analysis(NamedTuple):
+    """A launch with the traces of the trips that ran, its critical path and the slack of its tiles."""
+
+    launch: TimedLaunch
+    traces: list[Trace]
+    path: TilePath
+    slack: dict[int, Array]
+
+
+def analyse(t: TimedLaunch) -> Analysis:
+    """Find out what decided how long a launch takes."""
+    tiles, timing = t.schedule.tiles, t.timing
+    traces = trip_traces(tiles, timing)
+    return Analysis(t, traces, critical_path(tiles, timing, traces), slack(tiles, timing, traces))
+
+
+def launch_row(t: TimedLaunch) -> LaunchRow:
+    """Return a launch's line of the report."""
+    return LaunchRow(
+        kernel=t.launch.kernel,
+        trips=t.launch.trips,
+        start_cycle=t.start_cycle,
+        cycles=t.cycles,
+        host_cycles=t.host_cycles,
+        period_cycles=t.timing.period_cycles,
+        tiles=t.schedule.tiles.rows,
+    )
+
+
+# --- critical path ----------------------------------------------------------------------------------------------------
+
+
+def path_part(analyses: Sequence[Analysis], arch: Architecture) -> CriticalPath:
+    """Join the launches' paths to that of the program; between them the host decides."""
+    spent, periods = [], []
+    for analysis in analyses:
+        t, path = analysis.launch, analysis.path
+        spent += _host_cycles(t, arch) + _spent(t, path.whole)
+        if path.circuit is not None:
+            own = tuple(_largest_first(_spent(t, path.circuit)))
+            period = t.timing.period_cycles
+            periods.append(PathPeriod(kernel=t.launch.kernel, cycles=period, trips=path.circuit_trips, spent=own))
+    longest = max(analyses, key=lambda a: a.launch.timing.cycles)
+    return CriticalPath(
+        cycles=sum(part.cycles for part in spent),
+        spent=tuple(_largest_first(spent)),
+        periods=tuple(periods),
+        kernel=longest.launch.launch.kernel,
+        stages=_chain(longest),
+    )
+
+
+def _largest_first(parts: list[PathCycles]) -> list[PathCycles]:
+    return sorted(parts, key=lambda part: -part.cycles)
+
+
+def _spent(t: TimedLaunch, steps: Steps) -> list[PathCycles]:
+    """Sum a path's cycles by unit, stage and what they are spent on."""
+    tiles = t.schedule.tiles
+    table = np.zeros((len(tiles.units), len(t.schedule.stages), len(SPENT)), np.int64)
+    np.add.at(table, (tiles.unit, tiles.stage), steps.spent(tiles))
+    return [
+        PathCycles(
+            kernel=t.launch.kernel, stage=t.schedule.stages[stage].name, unit=tiles.units[unit].name,
+            what=SPENT[what], cycles=int(table[unit, stage, what]),
+        )
+        for unit, stage, what in zip(*np.nonzero(table), strict=True)
+    ]  # fmt: skip
+
+
+def _host_cycles(t: TimedLaunch, arch: Architecture) -> list[PathCycles]:
+    host = {START: arch.control.launch_cycles, READ_BACK: t.host_cycles - arch.control.launch_cycles}
+    return [
+        PathCycles(kernel=t.launch.kernel, stage=name, unit="host", what="busy", cycles=cycles)
+        for name, cycles in host.items()
+        if cycles
+    ]
+
+
+def _stage_cycles(analysis: Analysis) -> Array:
+    """Return the cycles of a launch's path on each stage."""
+    tiles, count = analysis.launch.schedule.tiles, len(analysis.launch.schedule.stages)
+    return np.bincount(tiles.stage, analysis.path.whole.spent(tiles).sum(axis=1), count).astype(np.int64)
+
+
+def _chain(analysis: Analysis) -> tuple[str, ...]:
+    """Return the chain of stages that depend on each other with most of the path's cycles."""
+    import networkx as nx
+
+    schedule, cycles = analysis.launch.schedule, _stage_cycles(analysis)
+    graph = stage_graph(schedule)
+    for _, reader, edge in graph.edges(data=True):
+        edge["weight"] = int(cycles[reader])
+    start = "start"  # gives the first stage of a chain its own cycles
+    graph.add_weighted_edges_from((start, index, int(cycles[index])) for index in range(len(cycles)))
+    chain = nx.dag_longest_path(graph)[1:]
+    return tuple(schedule.stages[index].name for index in chain if cycles[index])
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
+    """Sum the tiles of every stage over all trips."""
+    t = analysis.launch
+    tiles, trips, count = t.schedule.tiles, t.launch.trips, len(t.schedule.stages)
+    busy = np.zeros((len(Unit), count), np.int64)
+    np.add.at(busy, (np.array([seat.kind for seat in tiles.units])[tiles.unit], tiles.stage), tiles.occupy_cycles)
+    macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
+    dram = [memory.name for memory in arch.memories].index(arch.dram.name)
+    traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)
+    on_path, stalls = _stage_cycles(analysis), stage_stalls(analysis)
+    spare = np.full(count, np.iinfo(np.int64).max)
+    for slacks in analysis.slack.values():
+        np.minimum.at(spare, tiles.stage, slacks)
+    return [
+        LayerRow(
+            kernel=t.launch.kernel,
+            stage=stage.name,
+            op="+".join([stage.anchor.op, *dict.fromkeys(node.op for node in stage.tail)]),
+            backward=stage.anchor.backward,
+            trips=trips,
+            tiling=str(t.schedule.tilings[stage.index]),
+            macs=int(macs[stage.index]) * trips,
+            array_cycles=int(busy[Unit.ARRAY, stage.index]) * trips,
+            vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,
+            dma_cycles=int(busy[Unit.DMA, stage.index]) * trips,
+            dram_bytes=float(traffic[stage.index]) * trips,
+            path_cycles=int(on_path[stage.index]),
+            slack_cycles=int(spare[stage.index]),
+            stall_cycles=_named_stalls(t, stalls[:, stage.index]),
+        )
+        for stage in t.schedule.stages
+    ]
+
+
+def stage_stalls(analysis: Analysis) -> Array:
+    """Return (units, stages, causes): how long each unit stood idle before the tiles of a stage, over all trips."""
+    t, traces = analysis.launch, analysis.traces
+    tiles = t.schedule.tiles
+    table = np.zeros((len(tiles.units), len(t.schedule.stages), len(Cause)), np.int64)
+    for number, trace in enumerate(traces, start=1):
+        times = 1 if number < len(traces) else t.launch.trips - len(traces) + 1
+        np.add.at(table, (tiles.unit, tiles.stage, trace.cause), times * trace.stall)
+    return table
+
+
+def _named_stalls(t: TimedLaunch, table: Array) -> dict[str, dict[str, int]]:
+    """Return the stalls of a stage, (units, causes), by name; what is 0 is left out."""
+    named = {
+        seat.name: {name: int(row[cause]) for cause, name in CAUSE_NAMES.items() if row[cause]}
+        for seat, row in zip(t.schedule.tiles.units, table, strict=True)
+    }
+    return {unit: causes for unit, causes in named.items() if causes}
