@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from random_graphs import dry_program
 
-from xaisim.config import load_data, shipped_names
+from xaisim.config import data_root, load_data, shipped_names
 from xaisim.hardware import Architecture, EnergyModel, load_architecture
 from xaisim.hardware.cost_table import load_costs, scale_energy
 from xaisim.models import load_model
@@ -35,6 +36,18 @@ def by_key(timing: ProgramTiming) -> dict[tuple[str, str], EnergyItem]:
     items = {(item.component, item.what): item for item in timing.energy}
     assert len(items) == len(timing.energy)
     return items
+
+
+def test_a_cost_table_that_changed_on_disk_is_read_again(tmp_path: Path) -> None:
+    shipped = (data_root() / "arch_configs" / "costs" / "asic_45nm.yaml").read_text(encoding="utf-8")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(shipped, encoding="utf-8")
+    before = load_costs(str(mine))
+    assert load_costs(str(mine)) is before
+    old = f"pj_per_bit: {before.dram['lpddr4'].pj_per_bit:g}"
+    assert old in shipped
+    mine.write_text(shipped.replace(old, "pj_per_bit: 12.5"), encoding="utf-8")
+    assert load_costs(str(mine)).dram["lpddr4"].pj_per_bit == 12.5
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -8,6 +8,9 @@ Scaling between nodes and voltages follows Stillmaker and Baas, Integration 58 (
 
 from __future__ import annotations
 
+from functools import lru_cache
+from pathlib import Path
+
 from pydantic import Field
 
 from xaisim.config import Bytes, Config, find_named, load_yaml
@@ -89,8 +92,21 @@ class CostTable(Config):
 
 
 def load_costs(name: str) -> CostTable:
-    """Return a table of ``arch_configs/costs`` (or a file); raise ``UserError`` with the choices if unknown."""
-    return load_yaml(CostTable, find_named("arch_configs/costs", name, kind="cost table"))
+    """Return a table of ``arch_configs/costs`` (or a file); raise ``UserError`` with the choices if unknown.
+
+    Parsing takes longer than timing a small network, so a table is remembered by its content.
+    """
+    path = find_named("arch_configs/costs", name, kind="cost table")
+    try:
+        content = path.read_bytes()
+    except OSError:  # ``load_yaml`` tells it in our words
+        content = b""
+    return _table(path, content)
+
+
+@lru_cache(maxsize=16)
+def _table(path: Path, _content: bytes) -> CostTable:
+    return load_yaml(CostTable, path)
 
 
 def nearest_node_nm(node_nm: float) -> int:
