@@ -14,9 +14,8 @@ from xaisim.hardware.array import systolic_cycles
 from xaisim.models.load import load_model
 from xaisim.simulate.program import time_program
 
-HERE = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE / "peers"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks" / "peers"))
 import run_scalesim
 import run_zigzag
 import timing as benchmark
