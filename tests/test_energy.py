@@ -68,6 +68,12 @@ def test_energy_is_the_sum_of_counts_times_coefficients(preset: str) -> None:
     assert items["array", "MAC 16x16 bit"].count == macs == timing.macs
     assert items["array", "MAC 16x16 bit"].pj_each == pytest.approx(mac, rel=1e-12)
     expected = macs * mac
+    if preset == "eyeriss":  # files of 12 inputs, 224 weights and 24 sums per element, larger than 32 bytes or not
+        bits = (16 * 12 * 2 + 16 * 224 * 2 + 2 * 48 * 24 * 6) / 32
+        files = items["array", "register files 16x16 bit"]
+        assert files.count == macs
+        assert files.pj_each == pytest.approx(bits * table.register_write.pj_per_bit * scaled(table.register_write))
+        expected += files.count * files.pj_each
     for (component, what), item in items.items():
         if component == "vector":
             kind, width, _ = what.split()

@@ -52,6 +52,22 @@ SYSTOLIC = {
     "array.accumulator_bits": 56,
     "array.psum_bits": 40,
 }
+GRID = {
+    "array.rows": 9,
+    "array.cols": 7,
+    "array.spatial": {"rows": ["R", "K"], "cols": ["P", "C"]},
+    "array.registers.input": 6,
+    "array.registers.weight": 48,
+    "array.registers.psum": 8,
+    "array.words_per_cycle.input": 2,
+    "array.words_per_cycle.weight": 1,
+    "array.words_per_cycle.psum": 1,
+    "array.pipeline_cycles": 30,
+    "array.count": 2,
+    "array.multiplier_bits": 12,
+    "array.accumulator_bits": 56,
+    "array.psum_bits": 40,
+}
 NUMERICS: dict[str, Any] = {
     "weights": 10,
     "activations": 10,
@@ -107,6 +123,13 @@ def test_key_of_an_unrolled_architecture_changes_an_output(key: str, tmp_path: A
 def test_key_of_a_systolic_architecture_changes_an_output(key: str, tmp_path: Any) -> None:
     assert outcome(architecture("edge_systolic_16", {key: SYSTOLIC[key]}), tmp_path) != outcome(
         architecture("edge_systolic_16", {}), tmp_path
+    )
+
+
+@pytest.mark.parametrize("key", GRID)
+def test_key_of_a_grid_changes_an_output(key: str, tmp_path: Any) -> None:
+    assert outcome(architecture("eyeriss", {key: GRID[key]}), tmp_path) != outcome(
+        architecture("eyeriss", {}), tmp_path
     )
 
 

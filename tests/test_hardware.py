@@ -12,6 +12,7 @@ from xaisim.hardware import (
     OPERANDS,
     Architecture,
     EnergyModel,
+    GridArray,
     UnrolledArray,
     describe,
     load_architecture,
@@ -64,7 +65,9 @@ def test_a_board_preset_fits_its_board_with_some_room(name: str) -> None:
 def test_the_ports_of_a_preset_feed_its_array_in_every_cycle(name: str) -> None:
     arch = load_architecture(name)
     array, word = arch.array, arch.array.multiplier_bits // 8
-    if isinstance(array, UnrolledArray):
+    if isinstance(array, GridArray):
+        inputs, weights = array.words_per_cycle.input * word, array.words_per_cycle.weight * word
+    elif isinstance(array, UnrolledArray):
         extent = dict(array.spatial.items())
         inputs = math.prod(extent[dim] for dim in "NCPQRS") * word
         weights = math.prod(extent[dim] for dim in "KCRS") * word
@@ -172,7 +175,8 @@ def test_a_path_loads_and_a_wrong_name_is_refused(tmp_path: Path) -> None:
          "(got 'serial'); did you mean 'serialised'?"),
         (("voltage_v: 0.9", "voltage_v: 0.5"), "a.yaml:53:38: technology.voltage_v: must be greater than or equal to "
          "0.6 (got 0.5)"),
-        (("kind: systolic", "kind: mesh"), "a.yaml:41:9: array.kind: must be one of unrolled, systolic (got 'mesh')"),
+        (("kind: systolic", "kind: mesh"), "a.yaml:41:9: array.kind: must be one of unrolled, systolic, "
+         "grid (got 'mesh')"),
     ],
 )  # fmt: skip
 def test_a_wrong_architecture_is_told_in_one_line(change: tuple[str, str], line: str) -> None:

@@ -9,18 +9,19 @@ Sources: SCALE-Sim v2/v3 for serialised folds, ONNXim's ``systolic_ws`` for pipe
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from xaisim.config import RuleError
-from xaisim.hardware.array_base import AccumulatorPolicy, ArrayBase
-from xaisim.hardware.spatial import DIMS, Count, Dims, Spatial
+from xaisim.hardware.array_base import AccumulatorPolicy, ArrayBase, FoldTerms
+from xaisim.hardware.grid import GridArray, GridFold, Stride, grid_accesses, grid_cycles, grid_fold
+from xaisim.hardware.spatial import DIMS, Count, Dims, Spatial, ceil_div, larger
 
 __all__ = [
-    "DIMS", "AccumulatorPolicy", "Array", "Count", "Dims", "FoldTerms", "Spatial", "SystolicArray", "UnrolledArray",
-    "array_accesses", "array_cycles", "gemm_of_conv", "systolic_cycles", "unrolled_cycles",
+    "DIMS", "AccumulatorPolicy", "Array", "Count", "Dims", "FoldTerms", "GridArray", "GridFold", "Spatial", "Stride",
+    "SystolicArray", "UnrolledArray", "array_accesses", "array_cycles", "gemm_of_conv", "grid_accesses",
+    "grid_cycles", "grid_fold", "systolic_cycles", "unrolled_cycles",
 ]  # fmt: skip
 
 
@@ -46,7 +47,7 @@ class UnrolledArray(ArrayBase):
     def macs_per_cycle(self) -> int:
         """The number of multipliers of all arrays."""
         unrolled = math.prod(extent for _, extent in self.spatial.items())
-        return self.count * _ceil_div(unrolled, self.initiation_interval)
+        return self.count * ceil_div(unrolled, self.initiation_interval)
 
     def __str__(self) -> str:
         interval = "" if self.initiation_interval == 1 else f", initiation interval {self.initiation_interval}"
@@ -88,22 +89,7 @@ class SystolicArray(ArrayBase):
         return f"{self.times}systolic {self.rows}x{self.cols} {self.dataflow}, folds {self.folds}{drain}"
 
 
-Array = Annotated[UnrolledArray | SystolicArray, Field(discriminator="kind")]
-
-
-class FoldTerms(NamedTuple):
-    """Cycles of all folds of one tile on a systolic array, by cause."""
-
-    folds: Any
-    load: Any
-    stream: Any
-    skew: Any
-    drain: Any
-
-    @property
-    def total(self) -> Any:
-        """The cycles of the tile."""
-        return self.load + self.stream + self.skew + self.drain
+Array = Annotated[UnrolledArray | SystolicArray | GridArray, Field(discriminator="kind")]
 
 
 def gemm_of_conv(dims: Dims) -> tuple[Any, Any, Any]:
@@ -119,11 +105,11 @@ def systolic_cycles(array: SystolicArray, M: Any, K: Any, N: Any) -> FoldTerms:
     """
     rows, cols = array.rows, array.cols
     on_rows, on_cols, streamed = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.dataflow]
-    folds = _ceil_div(on_rows, rows) * _ceil_div(on_cols, cols)
+    folds = ceil_div(on_rows, rows) * ceil_div(on_cols, cols)
     skew = rows + cols - 2
     if array.folds == "pipelined":
-        stream = _larger(streamed, 4)
-        wait_for_preload = _larger(stream, rows) - stream
+        stream = larger(streamed, 4)
+        wait_for_preload = larger(stream, rows) - stream
         return FoldTerms(folds, folds * wait_for_preload + 2 * rows - 1, folds * stream, skew + 0 * folds, 0 * folds)
     load = 0 if array.dataflow == "os" else rows
     drain = rows if array.drain else 0
@@ -134,19 +120,24 @@ def unrolled_cycles(array: UnrolledArray, dims: Dims) -> Any:
     """Return one initiation interval per iteration of the loops that are left, plus the depth of the pipeline."""
     iterations: Any = 1
     for dim, extent in array.spatial.items():
-        iterations = iterations * _ceil_div(dims[dim], extent)
+        iterations = iterations * ceil_div(dims[dim], extent)
     return iterations * array.initiation_interval + array.pipeline_cycles
 
 
-def array_cycles(array: Array, dims: Dims) -> Any:
-    """Return the cycles that the chip's arrays need for one tile, operands always at hand."""
+def array_cycles(array: Array, dims: Dims, *, stride: Stride = (1, 1)) -> Any:
+    """Return the cycles that the chip's arrays need for one tile, operands always at hand.
+
+    ``stride`` tells a grid how much of the input neighbouring outputs share; other arrays do not use that.
+    """
     _, share = array.shares(dims)[0]  # the first has the largest
     if isinstance(array, UnrolledArray):
         return unrolled_cycles(array, share)
+    if isinstance(array, GridArray):
+        return grid_cycles(array, share, stride=stride).total
     return systolic_cycles(array, *gemm_of_conv(share)).total
 
 
-def array_accesses(array: Array, dims: Dims, *, accumulate: Any = False) -> dict[str, Any]:
+def array_accesses(array: Array, dims: Dims, *, accumulate: Any = False, stride: Stride = (1, 1)) -> dict[str, Any]:
     """Return the words that one tile reads and writes in on-chip memory: input, weight, psum reads, psum writes.
 
     ``accumulate`` (bool or array of bool): the tile adds to partial sums that earlier tiles left in memory.
@@ -154,20 +145,22 @@ def array_accesses(array: Array, dims: Dims, *, accumulate: Any = False) -> dict
     """
     words: dict[str, Any] = {}
     for number, share in array.shares(dims):
-        for name, count in _accesses_of_one(array, share, accumulate).items():
+        for name, count in _accesses_of_one(array, share, accumulate, stride).items():
             words[name] = words.get(name, 0) + number * count
     return words
 
 
-def _accesses_of_one(array: Array, dims: Dims, accumulate: Any) -> dict[str, Any]:
+def _accesses_of_one(array: Array, dims: Dims, accumulate: Any, stride: Stride) -> dict[str, Any]:
     if isinstance(array, UnrolledArray):
         return _unrolled_accesses(array, dims, accumulate)
+    if isinstance(array, GridArray):
+        return grid_accesses(array, dims, accumulate, stride=stride)
     return _systolic_accesses(array, *gemm_of_conv(dims), accumulate)
 
 
 def _unrolled_accesses(array: UnrolledArray, dims: Dims, accumulate: Any) -> dict[str, Any]:
     """Reduction loops run innermost with partial sums in registers; an operand is multicast to all its users."""
-    repeats = {dim: _ceil_div(dims[dim], extent) for dim, extent in array.spatial.items()}
+    repeats = {dim: ceil_div(dims[dim], extent) for dim, extent in array.spatial.items()}
     pixels = dims["N"] * dims["P"] * dims["Q"]
     products = dims["C"] * dims["R"] * dims["S"]
     outputs = pixels * dims["K"]
@@ -183,23 +176,14 @@ def _systolic_accesses(array: SystolicArray, M: Any, K: Any, N: Any, accumulate:
     """The stationary operand is read once; a streamed one once per fold of the dimension that it lacks."""
     outputs = M * N
     if array.dataflow == "os":
-        inputs, weights, passes = M * K * _ceil_div(N, array.cols), K * N * _ceil_div(M, array.rows), 1
+        inputs, weights, passes = M * K * ceil_div(N, array.cols), K * N * ceil_div(M, array.rows), 1
     elif array.dataflow == "ws":
-        inputs, weights, passes = M * K * _ceil_div(N, array.cols), K * N, _ceil_div(K, array.rows)
+        inputs, weights, passes = M * K * ceil_div(N, array.cols), K * N, ceil_div(K, array.rows)
     else:
-        inputs, weights, passes = M * K, K * N * _ceil_div(M, array.cols), _ceil_div(K, array.rows)
+        inputs, weights, passes = M * K, K * N * ceil_div(M, array.cols), ceil_div(K, array.rows)
     return {
         "input_reads": inputs,
         "weight_reads": weights,
         "psum_reads": outputs * (passes - 1 + accumulate),
         "psum_writes": outputs * passes,
     }
-
-
-def _ceil_div(a: Any, b: int) -> Any:
-    return -(-a // b)
-
-
-def _larger(a: Any, b: int) -> Any:
-    """Return max(a, b) for an int (staying an int) or element by element."""
-    return np.maximum(a, b) if isinstance(a, np.ndarray) else max(a, b)

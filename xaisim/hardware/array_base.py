@@ -6,13 +6,12 @@ array.shares({"K": 100, ...})             # [(3, {"K": 32, ...}), (1, {"K": 4, .
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from xaisim.config import Config, RuleError
-from xaisim.hardware.spatial import Dims
+from xaisim.hardware.spatial import Dims, ceil_div, larger
 
 AccumulatorPolicy = Literal["proven", "wrap", "saturate"]
 """What a sum of products does that leaves the accumulator's range: it is refused, loses its top bits, or is clamped."""
@@ -66,9 +65,24 @@ class ArrayBase(Config):
         if self.count == 1:
             return [(1, {**tile, "N": tile["N"] * points})]
         whole = points if self.divide == "T" else tile["K"]
-        share = -(-whole // self.count)
-        full = whole // np.maximum(share, 1) if isinstance(share, np.ndarray) else whole // max(share, 1)
+        share = ceil_div(whole, self.count)
+        full = whole // larger(share, 1)
         parts = ((full, share), (whole - full * share > 0, whole - full * share))
         if self.divide == "T":
             return [(number, {**tile, "N": tile["N"] * part}) for number, part in parts]
         return [(number, {**tile, "K": part, "N": tile["N"] * points}) for number, part in parts]
+
+
+class FoldTerms(NamedTuple):
+    """Cycles of all folds (or passes) of one tile on an array, by cause."""
+
+    folds: Any
+    load: Any
+    stream: Any
+    skew: Any
+    drain: Any
+
+    @property
+    def total(self) -> Any:
+        """The cycles of the tile."""
+        return self.load + self.stream + self.skew + self.drain

@@ -60,9 +60,10 @@ class MultiplierCost(Coefficient):
 
 
 class RegisterCost(Coefficient):
-    """A write of the accumulator register beside the multiplier."""
+    """A read or write of a register file of ``reference_size``; it grows in proportion to the size."""
 
     pj_per_bit: float = Field(ge=0)
+    reference_size: Bytes
 
 
 class SramCost(Coefficient):

@@ -12,6 +12,7 @@ import math
 from typing import Literal
 
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.array import GridArray
 from xaisim.hardware.cost_table import Coefficient, CostTable, load_costs, nearest_node_nm, scale_energy
 from xaisim.hardware.memory import Dram
 
@@ -34,6 +35,17 @@ class EnergyModel:
         product = (cost.pj_per_bit2 * n**2 + cost.pj_per_bit * n) * self._scale(cost)
         register = self._table.register_write
         return product + self.vector_op_pj(acc_bits) + register.pj_per_bit * acc_bits * self._scale(register)
+
+    def register_files_pj(self, array: GridArray, a_bits: int, w_bits: int) -> float:
+        """Return the energy of a grid element's files per MAC: an input and a weight read, a sum read and written.
+
+        Filling the files is not counted: their words are used many times.
+        """
+        cost, files, width = self._table.register_write, array.registers, array.multiplier_bits
+        sums = array.accumulator_bits
+        accesses = ((a_bits, files.input * width), (w_bits, files.weight * width), (2 * sums, files.psum * sums))
+        per_bit = cost.pj_per_bit * self._scale(cost)
+        return sum(per_bit * bits * size / 8 / cost.reference_size for bits, size in accesses)
 
     def vector_op_pj(self, bits: int) -> float:
         """Return the energy of one operation of a vector lane, counted as an addition."""

@@ -15,11 +15,14 @@ from typing import Literal, NamedTuple, Protocol
 from pydantic import Field
 
 from xaisim.config import Config, find_named, load_yaml
-from xaisim.hardware.array import Array
+from xaisim.hardware.array import Array, GridArray
 from xaisim.hardware.memory import Sram
 
 BRAM18_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 """Depth and width in bits of half a BRAM36 (7 series UG473, UltraScale UG573)."""
+
+LUT_RAM_WORDS = 64
+"""Depth of a six-input LUT as RAM (7 series UG474, UltraScale UG574)."""
 
 _MULTIPLIER_BITS = {"dsp48e1": (25, 18), "dsp48e2": (27, 18)}  # signed; UG479, UG579
 
@@ -97,8 +100,22 @@ def bram36s(depth: int, width_bits: int, *, banks: int = 1, double: bool = False
     ``double`` doubles the depth for a second buffer.
     """
     words = -(-depth * (2 if double else 1) // banks)
-    bram18 = min(banks * -(-width_bits // width) * -(-words // height) for height, width in BRAM18_SHAPES)
-    return -(-bram18 // 2)
+    return -(-banks * _bram18s(words, width_bits) // 2)
+
+
+def _bram18s(depth: int, width_bits: int) -> int:
+    """Return the halves of BRAM36 of a memory of one bank in the best of their shapes."""
+    return min(-(-width_bits // width) * -(-depth // height) for height, width in BRAM18_SHAPES)
+
+
+def register_bram36s(array: Array) -> int:
+    """Return the BRAM36 of a grid's register files: half of one for each file too deep for a LUT RAM, 64 words."""
+    if not isinstance(array, GridArray):
+        return 0
+    files, width = array.registers, array.multiplier_bits
+    words = ((files.input, width), (files.weight, width), (files.psum, array.accumulator_bits))
+    per_element = sum(_bram18s(depth, bits) for depth, bits in words if depth > LUT_RAM_WORDS)
+    return -(-array.macs_per_cycle * per_element // 2)
 
 
 def buffer_bram36s(memory: Sram) -> int:
@@ -108,11 +125,15 @@ def buffer_bram36s(memory: Sram) -> int:
 
 
 def resources(chip: Chip, kind: DspKind = "dsp48e2") -> Resources:
-    """Return the DSP blocks and BRAM36 of an architecture; a vector lane has a multiplier like the array's."""
+    """Return the DSP blocks and BRAM36 of an architecture; a vector lane has a multiplier like the array's.
+
+    Register files of a grid's elements count where they are block RAM.
+    """
     multipliers = chip.array.macs_per_cycle
     bits = chip.array.multiplier_bits
     dsp = dsps(multipliers, bits, kind) + dsps(chip.vector.lanes, bits, kind)
-    return Resources(dsp, sum(buffer_bram36s(memory) for memory in chip.on_chip))
+    buffers = sum(buffer_bram36s(memory) for memory in chip.on_chip)
+    return Resources(dsp, buffers + register_bram36s(chip.array))
 
 
 def misfits(need: Resources, board: Board) -> list[str]:

@@ -109,3 +109,18 @@ def _list_problems(listed: tuple[str, ...]) -> list[tuple[tuple[int, ...], str]]
             problems.append(((index,), f"{dim} is listed twice on this side (got {text!r})"))
         seen.add(dim)
     return problems
+
+
+def ceil_div(a: Any, b: Any) -> Any:
+    """Return ⌈a/b⌉ of ints, staying an int, or element by element."""
+    return -(-a // b)
+
+
+def larger(a: Any, b: Any) -> Any:
+    """Return max(a, b) of ints, staying an int, or element by element."""
+    return np.maximum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else max(a, b)
+
+
+def smaller(a: Any, b: Any) -> Any:
+    """Return min(a, b) of ints, staying an int, or element by element."""
+    return np.minimum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else min(a, b)

@@ -272,6 +272,7 @@ class _StageLowering:
         words: dict[str, Array] = {}
         dy, dx = self.problem.dilation
         nest = self.nest
+        stride = nest.rows.stride, nest.columns.stride
         for a, _, rows, _, _ in phases(nest.R, nest.rows.padding, dy, nest.P):
             for b, _, columns, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
                 p = _residues(region[:, 2], region[:, 3], a, dy)
@@ -280,9 +281,10 @@ class _StageLowering:
                 if not some.any():
                     continue
                 dims = {"N": 1, "K": k, "C": channels, "P": p, "Q": q, "R": rows, "S": columns}
-                cycles += np.where(some, array_cycles(self.arch.array, dims), 0)
+                cycles += np.where(some, array_cycles(self.arch.array, dims, stride=stride), 0)
                 macs += np.where(some, k * channels * p * q * rows * columns, 0)
-                for name, count in array_accesses(self.arch.array, dims, accumulate=self.step_c > 0).items():
+                accesses = array_accesses(self.arch.array, dims, accumulate=self.step_c > 0, stride=stride)
+                for name, count in accesses.items():
                     words[name] = words.get(name, 0) + np.where(some, count, 0)
         return cycles, macs, words
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.array import SystolicArray, UnrolledArray
+from xaisim.hardware.array import Array, GridArray, UnrolledArray
 from xaisim.ir.accumulate import Accumulator, Order
 from xaisim.ir.graph import Graph
 from xaisim.mapping.placement import place
@@ -42,7 +42,7 @@ def arrange(graph: Graph, arch: Architecture) -> Graph:
     return replace(graph, nodes=tuple(nodes))
 
 
-def order_of(array: UnrolledArray | SystolicArray, channels: int) -> Order:
+def order_of(array: Array, channels: int) -> Order:
     """Return the order of an array on reduction tiles of that many input channels.
 
     Output stationary, a sum stays in its element until the tile ends. Weight or input stationary, it goes down a
@@ -52,6 +52,7 @@ def order_of(array: UnrolledArray | SystolicArray, channels: int) -> Order:
     if isinstance(array, UnrolledArray):
         spatial = array.spatial
         return Order(channels, tree=(spatial.C, spatial.R, spatial.S))
+    assert not isinstance(array, GridArray), "a grid's accumulators do not saturate"
     return Order(channels, fold=None if array.dataflow == "os" else array.rows)
 
 

@@ -252,7 +252,7 @@ def _tile_cycles(problem: Problem, arch: Architecture, k: Any, c: Any, p: Any, q
         for _, _, columns, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
             if rows and columns:
                 dims = {"N": 1, "K": k, "C": c, "P": -(-p // dy), "Q": -(-q // dx), "R": rows, "S": columns}
-                total = total + array_cycles(arch.array, dims)
+                total = total + array_cycles(arch.array, dims, stride=(nest.rows.stride, nest.columns.stride))
     return total
 
 

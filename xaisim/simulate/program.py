@@ -14,7 +14,7 @@ import numpy as np
 
 from xaisim.attribution.device import Launch
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.array import Array
+from xaisim.hardware.array import Array, GridArray
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel, verify
@@ -182,6 +182,11 @@ def _energy(
         EnergyItem("array", f"MAC {a}x{w} bit", count, model.mac_pj(a, w, accumulator))
         for (a, w), count in sorted(macs.items())
     ]
+    if isinstance(arch.array, GridArray):
+        items += [
+            EnergyItem("array", f"register files {a}x{w} bit", count, model.register_files_pj(arch.array, a, w))
+            for (a, w), count in sorted(macs.items())
+        ]
     items += [
         EnergyItem("vector", f"operation {bits} bit", count, model.vector_op_pj(bits))
         for bits, count in sorted(additions.items())
