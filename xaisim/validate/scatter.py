@@ -69,10 +69,21 @@ def draw_scatter(scatter: Scatter, title: str, path: str | Path) -> None:
     spots = [_spot(x, y, *point) for point in zip(scatter.x, scatter.y, strict=True)]
     for spot in spots:
         pen.dot(spot, 4, _DOT)
-    for n in named_points(scatter):
-        right = spots[n][0] > _LEFT + 0.7 * _WIDE
-        pen.text((spots[n][0] + (-8 if right else 8), spots[n][1]), scatter.names[n], 12, _INK, "rm" if right else "lm")
+    _names(pen, scatter, spots)
     save_picture(canvas, path)
+
+
+def _names(pen: Pen, scatter: Scatter, spots: Sequence[tuple[float, float]]) -> None:
+    """Name the points farthest from zero, beside their dots; a name that would lie on another is left out."""
+    taken: list[tuple[float, float, float]] = []
+    for n in named_points(scatter):
+        (x, y), name = spots[n], scatter.names[n]
+        width, right = pen.width(name, 12), x > _LEFT + 0.7 * _WIDE
+        left = x - 8 - width if right else x + 8
+        if any(left < b and a < left + width and abs(y - other) < 14 for a, b, other in taken):
+            continue
+        taken.append((left, left + width, y))
+        pen.text((left, y), name, 12, _INK, "lm")
 
 
 def _spot(x: Axis, y: Axis, x_value: float, y_value: float) -> tuple[float, float]:

@@ -22,7 +22,10 @@ class Listed(NamedTuple):
 
 
 SECTIONS: dict[str, Listed] = {
-    "closed_forms": Listed("Closed forms of systolic arrays"),
+    "closed_forms": Listed("Closed forms of arrays"),
+    "scalesim": Listed("ResNet18 in SCALE-Sim 3.0.0"),
+    "fpga": Listed("DSP blocks of an FPGA accelerator"),
+    "energy": Listed("Energy of single events"),
 }
 
 
