@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from xaisim.version import __version__
 
-__all__ = ["__version__", "attribute", "diff", "explain", "fewest_bits", "profile"]
+__all__ = ["__version__", "attribute", "diff", "explain", "fewest_bits", "profile", "sensitivity"]
 
 if TYPE_CHECKING:
-    from xaisim.api import attribute, diff, explain, fewest_bits, profile
+    from xaisim.api import attribute, diff, explain, fewest_bits, profile, sensitivity
 
 
 def __getattr__(name: str) -> Any:
     """Import the API on first use: ``import xaisim`` itself stays instant."""
-    if name in ("attribute", "diff", "explain", "fewest_bits", "profile"):
+    if name in ("attribute", "diff", "explain", "fewest_bits", "profile", "sensitivity"):
         return getattr(import_module("xaisim.api"), name)
     raise AttributeError(f"module 'xaisim' has no attribute {name!r}")

@@ -26,6 +26,7 @@ from xaisim.ir.graph import Array, evaluate
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats, joined
 from xaisim.report.bits import FoundBits
+from xaisim.report.cycles import with_sensitivity
 from xaisim.report.diff import Diff
 from xaisim.report.report import Report
 
@@ -75,6 +76,14 @@ def explain(image: str | Path | None = None, **settings: Any) -> Report:
 def profile(**settings: Any) -> Report:
     """Time a model, method and architecture without computing values; keywords as for :func:`explain`."""
     return profile_experiment(experiment_of(**settings))
+
+
+def sensitivity(report: Report, *, remap: bool = False) -> Report:
+    """Return a report of this process with ``report.sensitivity``: what 10 % more of each resource would buy.
+
+    With ``remap`` the best mapping is searched for anew in every case, which is slow.
+    """
+    return with_sensitivity(report, remap=remap)
 
 
 def diff(a: str, b: str, image: str | Path | None = None, *, split: bool | None = None, **settings: Any) -> Diff:

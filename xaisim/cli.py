@@ -83,6 +83,12 @@ def _experiment_options(command: Callable[..., None], *, numerics: bool = True) 
     return command
 
 
+def _remap_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the option that makes sensitivity thorough."""
+    help = "For 10% more of each resource also search for the best mapping anew, sizes of memories included (slow)."
+    return click.option("--remap", is_flag=True, help=help)(command)
+
+
 def _result_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options on where the result goes."""
     command = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON and nothing else.")(
@@ -114,9 +120,16 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
 @main.command(short_help="Explain an image on an accelerator: maps, fidelity, cycles, energy.")
 @click.argument("image", required=False)
 @_experiment_options
+@_remap_option
 @_result_options
 def explain(
-    image: str | None, output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any
+    image: str | None,
+    output: Path | None,
+    workload: str | None,
+    force: bool,
+    as_json: bool,
+    remap: bool,
+    **settings: Any,
 ) -> None:
     """Explain IMAGE in fixed point on an accelerator, against a float64 reference.
 
@@ -129,12 +142,15 @@ def explain(
     xaisim explain --workload cifar_cnn_ig --numerics fixed8 -o result
     """
     from xaisim.flow import explain as run
+    from xaisim.report.cycles import with_sensitivity
     from xaisim.report.save import check_directory, save_report
 
     experiment = _experiment(workload, {"image": image, **settings})
     check_directory(output or _RESULTS / "any", force=force)  # before a minute of work, not after
     with _Progress(quiet=as_json) as progress:
         report = run(experiment, progress=progress)
+        progress("what more of each resource would buy", 0, 1)
+        report = with_sensitivity(report, remap=remap)
         progress("write the pictures and the page", 0, 1)
         # A directory named by its content hash can only ever hold this very result.
         where = output or _RESULTS / f"{report.model}-{report.method}-{report.architecture}-{report.meta.hash}"
@@ -146,8 +162,11 @@ def explain(
 
 @main.command(short_help="Time a model, method and architecture without computing values.")
 @_experiment_options
+@_remap_option
 @_result_options
-def profile(output: Path | None, workload: str | None, force: bool, as_json: bool, **settings: Any) -> None:
+def profile(
+    output: Path | None, workload: str | None, force: bool, as_json: bool, remap: bool, **settings: Any
+) -> None:
     """Time a model, method and architecture without computing values: cycles, traffic and energy alone.
 
     Writes report.html, report.json and timeline.json into DIR, if given.
@@ -156,6 +175,7 @@ def profile(output: Path | None, workload: str | None, force: bool, as_json: boo
     xaisim profile --model inception_v3 --method integrated_gradients --arch edge_systolic_32
     """
     from xaisim.flow import profile as run
+    from xaisim.report.cycles import with_sensitivity
 
     experiment = _experiment(workload, settings)
     if output is not None:
@@ -164,6 +184,8 @@ def profile(output: Path | None, workload: str | None, force: bool, as_json: boo
         check_directory(output, force=force)
     with _Progress(quiet=as_json) as progress:
         report = run(experiment, progress=progress)
+        progress("what more of each resource would buy", 0, 1)
+        report = with_sensitivity(report, remap=remap)
         if output is not None:
             save_report(report, output, force=force, command=_command())
     _show(report, output, as_json=as_json)

@@ -6,6 +6,7 @@ verify(schedule, arch)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -89,26 +90,29 @@ def decides_inside(graph: Graph) -> bool:
     return any(constant.chosen for constant in graph.constants.values())
 
 
-def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Schedule:
+def map_kernel(
+    graph: Graph, arch: Architecture, *, sync: bool = False, tilings: Sequence[Tiling] | None = None
+) -> Schedule:
     """Tile, lower and schedule a fixed-point kernel; raise ``UserError`` where it does not fit.
 
-    With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded.
+    With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded. Tilings are
+    chosen unless they are given, one per stage.
     """
     parts = stages(graph)
     placement = place(graph, parts, arch)
     views = Views(graph)
     lowering = Lowering(arch, placement, views)
-    nests, tilings = [], []
+    nests, used = [], []
     free = tuple(placement.free.items())
     for stage in parts:
         nest = nest_of(stage)
         problem = problem_of(stage, nest, placement.streams[stage.index])
-        tiling = choose_tiling(problem, arch, free, stage.name)
+        tiling = choose_tiling(problem, arch, free, stage.name) if tilings is None else tilings[stage.index]
         lowering.stage(stage, problem, tiling)
         if sync and decides_inside(graph) and graph.outputs[0] in {o.name for o in stage.outputs}:
             lowering.sync(stage, graph.outputs[0])
         nests.append(nest)
-        tilings.append(tiling)
+        used.append(tiling)
     dram_bytes = _dram_bytes(graph, parts, placement, views)
     if dram_bytes > arch.dram.size:
         raise UserError(
@@ -116,7 +120,12 @@ def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Sched
             f"which has {format_bytes(arch.dram.size)}"
         )
     tiles = _assemble(lowering.rows, placement, arch)
-    return Schedule(graph, tuple(parts), tuple(nests), tuple(tilings), placement, tiles, dram_bytes)
+    return Schedule(graph, tuple(parts), tuple(nests), tuple(used), placement, tiles, dram_bytes)
+
+
+def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> Schedule:
+    """Lower the mapping of a schedule for another machine: one that differs in speed alone has the same tiles."""
+    return map_kernel(schedule.graph, arch, sync=sync, tilings=schedule.tilings)
 
 
 def _assemble(rows: Rows, placement: Placement, arch: Architecture) -> TileGraph:

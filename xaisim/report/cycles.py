@@ -15,11 +15,12 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.schedule import stage_graph
 from xaisim.mapping.tiles import Unit
-from xaisim.report.report import CriticalPath, LaunchRow, LayerRow, PathCycles, PathPeriod
+from xaisim.report.report import CriticalPath, Gain, LaunchRow, LayerRow, PathCycles, PathPeriod, Report
 from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace
 from xaisim.simulate.critical import SPENT, Steps, critical_path, trip_traces
 from xaisim.simulate.critical import CriticalPath as TilePath
 from xaisim.simulate.program import TimedLaunch
+from xaisim.simulate.sensitivity import sensitivity
 from xaisim.simulate.slack import slack
 
 START, READ_BACK = "start a kernel", "read back"
@@ -123,6 +124,12 @@ def _chain(analysis: Analysis) -> tuple[str, ...]:
     graph.add_weighted_edges_from((start, index, int(cycles[index])) for index in range(len(cycles)))
     chain = nx.dag_longest_path(graph)[1:]
     return tuple(schedule.stages[index].name for index in chain if cycles[index])
+
+
+def with_sensitivity(report: Report, *, remap: bool = False) -> Report:
+    """Return a report, made in this process, that says what more of each resource would buy."""
+    gains = sensitivity(report.run.timing, report.run.arch, remap=remap)
+    return report.model_copy(update={"sensitivity": tuple(Gain(**gain._asdict()) for gain in gains)})
 
 
 # --- layers -----------------------------------------------------------------------------------------------------------

@@ -207,6 +207,20 @@ class CriticalPath(Part):
     """Of that launch, the chain of stages, each reading what the one before stores, with most of the path's cycles."""
 
 
+class Gain(Part):
+    """The run's cycles with a tenth more of one resource."""
+
+    resource: str
+    change: str
+    """Old -> new."""
+    predicted_cycles: int | None
+    """The length of the critical path with the new durations: no run under this schedule takes fewer."""
+    cycles: int | None
+    """Timed again under this schedule. Both are None for what changes no duration: the size of a memory."""
+    remapped_cycles: int | None
+    """Mapped again and timed, if that was asked for; None where no configuration can say the change."""
+
+
 class LayerRow(Part):
     """One stage of one launch, summed over its trips."""
 
@@ -283,6 +297,8 @@ class Report(Part):
     completeness: Completeness | None = None
     localisation: Localisation | None = None
     critical_path: CriticalPath
+    sensitivity: tuple[Gain, ...] = ()
+    """What more of each resource would buy, the largest gain first; the commands fill it in."""
     launches: tuple[LaunchRow, ...] = ()
     layers: tuple[LayerRow, ...] = ()
 

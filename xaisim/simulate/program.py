@@ -95,8 +95,7 @@ def time_program(
         schedule = map_kernel(launch.graph, arch, sync=launch.sync)
         verify(schedule, arch)
         timing = run_loop(schedule.tiles, launch.trips)
-        reads_back = launch.sync and not decides_inside(launch.graph)
-        host = arch.control.launch_cycles + (arch.control.sync_cycles if reads_back else 0)
+        host = host_cycles(launch, arch)
         timed.append(TimedLaunch(launch, schedule, timing, now, host))
         now += timing.cycles + host
     reads, writes = _traffic(timed, arch)
@@ -115,6 +114,12 @@ def time_program(
         energy=_energy(timed, arch, reads, writes),
         peak_bytes=peaks,
     )
+
+
+def host_cycles(launch: Launch, arch: Architecture) -> int:
+    """Return what the host takes to start a launch, and to read its result back if it decides behind it."""
+    reads_back = launch.sync and not decides_inside(launch.graph)
+    return arch.control.launch_cycles + (arch.control.sync_cycles if reads_back else 0)
 
 
 def _units(timed: Sequence[TimedLaunch], arch: Architecture) -> dict[str, UnitAccount]:

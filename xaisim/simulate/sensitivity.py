@@ -1,0 +1,163 @@
+"""What more of each resource would buy: a first guess from the critical path, then the clock's answer.
+
+    for gain in sensitivity(timing, arch):
+        gain.resource, gain.predicted_cycles, gain.cycles
+
+The schedule stays as it is: every tile, order and address; only durations change. The path under new durations is a
+bound from below, so no run can gain more than predicted; it gains less where another chain becomes the longest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.memory import Sram
+from xaisim.mapping.schedule import map_again
+from xaisim.mapping.tiles import TileGraph, Unit
+from xaisim.simulate.clock import run_loop
+from xaisim.simulate.critical import critical_path
+from xaisim.simulate.program import ProgramTiming, TimedLaunch, host_cycles, time_program
+
+Array = np.ndarray
+
+MORE = Fraction(11, 10)
+
+
+class Gain(NamedTuple):
+    """A program's cycles with more of one resource."""
+
+    resource: str
+    change: str
+    """What is different, old -> new."""
+    predicted_cycles: int | None
+    """The length of today's critical path with the new durations; None where durations stay the same."""
+    cycles: int | None
+    """Timed again, schedule unchanged."""
+    remapped_cycles: int | None = None
+    """Mapped again and timed; None where no configuration says this, or it was not asked for."""
+
+
+class _Change(NamedTuple):
+    resource: str
+    text: str
+    arch: Architecture | None
+    """The machine with the change; None where no configuration can say it."""
+    tiles: Callable[[TileGraph, Architecture, Fraction], TileGraph] | None = None
+    """The tiles with the change, for such."""
+    resizes: bool = False
+    """It changes what fits, not how long anything takes."""
+
+
+def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = MORE, remap: bool = False) -> list[Gain]:
+    """Return what ``more`` of every resource makes of a program, the largest gain first.
+
+    With ``remap`` the program is also mapped again for every change, which sizes of memories need to matter at all.
+    """
+    paths = [critical_path(t.schedule.tiles, t.timing).whole for t in timing.launches]
+    gains = []
+    for change in changes(arch, more):
+        predicted = cycles = remapped = None
+        if not change.resizes:
+            machine = change.arch or arch
+            host = [host_cycles(t.launch, machine) for t in timing.launches]
+            tiles = [_tiles(t, arch, change, more) for t in timing.launches]
+            predicted = sum(path.cycles(new) + own for path, new, own in zip(paths, tiles, host, strict=True))
+            loops = [run_loop(new, t.launch.trips).cycles for new, t in zip(tiles, timing.launches, strict=True)]
+            cycles = sum(loops) + sum(host)
+        if remap and change.arch is not None:
+            remapped = time_program([t.launch for t in timing.launches], change.arch).cycles
+        if not change.resizes or remap:
+            gains.append(Gain(change.resource, change.text, predicted, cycles, remapped))
+    return sorted(gains, key=lambda gain: min(c for c in (gain.cycles, gain.remapped_cycles) if c is not None))
+
+
+def _tiles(t: TimedLaunch, arch: Architecture, change: _Change, more: Fraction) -> TileGraph:
+    """Return a launch's tiles with the durations that a change gives them."""
+    if change.arch is None:
+        assert change.tiles is not None
+        return change.tiles(t.schedule.tiles, arch, more)
+    tiles = map_again(t.schedule, change.arch, sync=t.launch.sync).tiles
+    if not all(np.array_equal(getattr(tiles, n), getattr(t.schedule.tiles, n)) for n in ("edge_from", "edge_to")):
+        raise ValueError(f"{t.launch.kernel}: {change.resource} changed the order of tiles, not only their durations")
+    return tiles
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
+    """Return every resource of a machine with ``more`` of it; constants are rounded to whole cycles."""
+    dram, dma, control = arch.dram, arch.dma, arch.control
+    faster = {name: round(cycles / more) for name, cycles in (
+        ("latency", dram.latency_cycles), ("issue", dma.issue_cycles), ("launch", control.launch_cycles),
+        ("sync", control.sync_cycles))}  # fmt: skip
+    rate = dram.bytes_per_cycle * float(more)
+    ports = tuple(
+        memory.model_copy(update={"bytes_per_cycle": memory.bytes_per_cycle * float(more)})
+        if isinstance(memory, Sram) else memory for memory in arch.memories
+    )  # fmt: skip
+    rates = ", ".join(f"{m.name} {m.bytes_per_cycle:g} -> {m.bytes_per_cycle * float(more):g}" for m in arch.on_chip)
+    sooner = f"every tile in 1/{float(more):g} of its cycles"
+    return [
+        _Change("array", sooner, None, _faster_array),
+        _Change("array with its ports", sooner, None, _faster_array_with_ports),
+        _Change("vector lanes", f"{arch.vector.lanes} -> {arch.vector.lanes * float(more):g}", None, _faster_vector),
+        _Change("DRAM bandwidth", f"{dram.bytes_per_cycle:g} -> {rate:g} B/cycle",
+                _with_dram(arch, bytes_per_cycle=rate)),
+        _Change("DRAM latency", f"{dram.latency_cycles} -> {faster['latency']} cycles",
+                _with_dram(arch, latency_cycles=faster["latency"])),
+        _Change("DMA issue", f"{dma.issue_cycles} -> {faster['issue']} cycles",
+                arch.model_copy(update={"dma": dma.model_copy(update={"issue_cycles": faster["issue"]})})),
+        _Change("memory ports", f"{rates} B/cycle", arch.model_copy(update={"memories": ports})),
+        _Change("host control", f"launch {control.launch_cycles} -> {faster['launch']}, "
+                f"sync {control.sync_cycles} -> {faster['sync']} cycles",
+                arch.model_copy(update={"control": control.model_copy(
+                    update={"launch_cycles": faster["launch"], "sync_cycles": faster["sync"]})})),
+        *(_larger(arch, memory, more) for memory in arch.on_chip),
+    ]  # fmt: skip
+
+
+def _with_dram(arch: Architecture, **values: float) -> Architecture:
+    return arch.model_copy(update={"memories": (arch.memories[0].model_copy(update=values), *arch.memories[1:])})
+
+
+def _larger(arch: Architecture, memory: Sram, more: Fraction) -> _Change:
+    size = int(memory.size * more) // 8 * 8
+    memories = tuple(m.model_copy(update={"size": size}) if m is memory else m for m in arch.memories)
+    text = f"{memory.size:,} -> {size:,} B"
+    return _Change(f"size of {memory.name}", text, arch.model_copy(update={"memories": memories}), resizes=True)
+
+
+def _on(tiles: TileGraph, kind: Unit) -> Array:
+    """Return which rows run on a kind of unit."""
+    return np.array([seat.kind is kind for seat in tiles.units])[tiles.unit]
+
+
+def _faster_array_with_ports(tiles: TileGraph, _arch: Architecture, more: Fraction) -> TileGraph:
+    shorter = -(-tiles.occupy_cycles * more.denominator // more.numerator)
+    return tiles._replace(occupy_cycles=np.where(_on(tiles, Unit.ARRAY), shorter, tiles.occupy_cycles))
+
+
+def _faster_array(tiles: TileGraph, arch: Architecture, more: Fraction) -> TileGraph:
+    return _faster(tiles, arch, Unit.ARRAY, 0, more)
+
+
+def _faster_vector(tiles: TileGraph, arch: Architecture, more: Fraction) -> TileGraph:
+    return _faster(tiles, arch, Unit.VECTOR, arch.vector.pipeline_cycles, more)
+
+
+def _faster(tiles: TileGraph, arch: Architecture, kind: Unit, constant: int, more: Fraction) -> TileGraph:
+    """Shorten a unit's own work, all but a constant; a row is never shorter than its busiest memory port allows."""
+    rates = np.array([memory.bytes_per_cycle for memory in arch.on_chip])
+    ports = np.ceil(np.maximum(tiles.read_bytes, tiles.write_bytes)[:, 1:] / rates).max(axis=1).astype(np.int64)
+    work = np.maximum(tiles.occupy_cycles - constant, 0)
+    shorter = -(-work * more.denominator // more.numerator) + np.minimum(constant, tiles.occupy_cycles)
+    occupy = np.where(
+        _on(tiles, kind), np.maximum(shorter, np.minimum(ports, tiles.occupy_cycles)), tiles.occupy_cycles
+    )
+    return tiles._replace(occupy_cycles=occupy)
