@@ -126,7 +126,7 @@ def test_masks_that_no_buffer_holds_live_in_dram() -> None:
         Architecture, "a.yaml", text=changed((EDGE[EDGE.index("  - name: masks") : EDGE.index("array:")], ""))
     )
     assert len(arch.on_chip) == 3
-    assert arch.memory_for("mask") is arch.dram
+    assert arch.memory_for("mask") is arch.memories[0]
 
 
 def test_a_memory_or_operand_that_is_not_there_is_a_key_error() -> None:

@@ -18,8 +18,9 @@ from xaisim.hardware.array import (
     unrolled_cycles,
 )
 from xaisim.hardware.costs import CostTable, EnergyModel, load_costs
+from xaisim.hardware.dram import Dram, DramPort, DramTiming, load_dram_timing
 from xaisim.hardware.fpga import Board, Resources, load_board, resources
-from xaisim.hardware.memory import OPERANDS, Dram, Memory, Operand, Sram
+from xaisim.hardware.memory import OPERANDS, Memory, Operand, Sram
 
 __all__ = [
     "DIMS",
@@ -30,6 +31,8 @@ __all__ = [
     "CostTable",
     "Dma",
     "Dram",
+    "DramPort",
+    "DramTiming",
     "EnergyModel",
     "FoldTerms",
     "GridArray",
@@ -51,6 +54,7 @@ __all__ = [
     "load_architecture",
     "load_board",
     "load_costs",
+    "load_dram_timing",
     "resources",
     "systolic_cycles",
     "unrolled_cycles",

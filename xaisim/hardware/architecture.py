@@ -17,8 +17,9 @@ from pydantic import Field, model_validator
 from xaisim.config import Config, RuleError, UserError, did_you_mean, find_named, format_bytes, load_yaml
 from xaisim.hardware.array import Array
 from xaisim.hardware.cost_table import Technology, load_costs
+from xaisim.hardware.dram import Dram, DramPort
 from xaisim.hardware.fpga import Resources, load_board, misfits, resources
-from xaisim.hardware.memory import OPERANDS, Dram, Memory, Operand, Sram
+from xaisim.hardware.memory import OPERANDS, Memory, Operand, Sram
 
 Problems = list[tuple[tuple[str | int, ...], str]]
 
@@ -65,6 +66,9 @@ class Architecture(Config):
     @model_validator(mode="after")
     def _check(self) -> Architecture:
         problems = _memory_problems(self.memories)
+        if not problems and self.dram.timing is not None:
+            text = "schedules have no DRAM addresses yet; give bytes_per_cycle, latency_cycles and burst_bytes"
+            problems.append((("memories", 0, "timing"), text))
         if not problems:  # the rest reads the memories
             problems = _cost_problems(self) + _board_problems(self)
         if problems:
@@ -72,11 +76,11 @@ class Architecture(Config):
         return self
 
     @property
-    def dram(self) -> Dram:
-        """The memory outside the chip."""
+    def dram(self) -> DramPort:
+        """The memory outside the chip, as this clock sees it."""
         first = self.memories[0]
         assert isinstance(first, Dram)
-        return first
+        return first.port(self.clock_mhz)
 
     @property
     def on_chip(self) -> tuple[Sram, ...]:
@@ -112,7 +116,7 @@ class Architecture(Config):
                 return memory
         if operand != "mask":
             raise KeyError(operand)
-        return self.dram
+        return self.memories[0]
 
     def fpga_resources(self) -> Resources:
         """Return the DSP blocks and BRAM36 it takes on its board, or on an UltraScale+ device if it has none."""

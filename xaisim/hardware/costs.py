@@ -14,7 +14,7 @@ from typing import Literal
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.array import GridArray
 from xaisim.hardware.cost_table import Coefficient, CostTable, load_costs, nearest_node_nm, scale_energy
-from xaisim.hardware.memory import Dram
+from xaisim.hardware.dram import Dram
 
 __all__ = ["CostTable", "EnergyModel", "load_costs"]
 

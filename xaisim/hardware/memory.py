@@ -1,4 +1,4 @@
-"""Memories as a user writes them: one DRAM outside, SRAM buffers on chip.
+"""Memories as a user writes them: one DRAM outside (``hardware/dram.py``), SRAM buffers on chip.
 
     Sram(name="weights", kind="sram", size="128KiB", holds=("weight",), bytes_per_cycle=256, buffers=2)
 
@@ -13,29 +13,10 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from xaisim.config import Bytes, Config, format_bytes
+from xaisim.hardware.dram import Dram
 
 Operand = Literal["activation", "gradient", "weight", "psum", "mask"]
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
-
-
-class Dram(Config):
-    """The memory outside the chip: a bus with a bandwidth, a latency and a smallest burst.
-
-    ``latency_cycles`` delays when a transfer's data is there; it does not occupy the bus. Every contiguous segment
-    is rounded up to ``burst_bytes``. ``energy`` names a DRAM row of the cost table.
-    """
-
-    name: str = Field(min_length=1)
-    kind: Literal["dram"]
-    size: Bytes
-    bytes_per_cycle: float = Field(gt=0)
-    latency_cycles: int = Field(ge=0)
-    burst_bytes: int = Field(ge=1)
-    energy: str
-
-    def __str__(self) -> str:
-        rate = f"{self.bytes_per_cycle:g} B/cycle, latency {self.latency_cycles}, burst {self.burst_bytes} B"
-        return f"{self.name}: {self.energy} {format_bytes(self.size)}, {rate}"
 
 
 class Sram(Config):
