@@ -1,0 +1,59 @@
+"""What each DRAM preset makes of a stream and of single bursts anywhere, and how fast that is computed.
+
+python benchmarks/dram.py
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from xaisim.config import load_data, shipped_names
+from xaisim.hardware import Dram, DramPort
+from xaisim.hardware.dram_service import Service, Transfers, service
+
+SIZE = 1 << 30
+CLOCK_MHZ = 1000.0
+
+
+def streams(count: int, size: int) -> Transfers:
+    """Return transfers of ``size`` bytes that follow each other."""
+    one, none = np.ones(count, np.int64), np.zeros(count, np.int64)
+    return Transfers(np.arange(count) * size, one, none, one, none, one * size, none)
+
+
+def singles(count: int) -> Transfers:
+    """Return reads of 64 bytes at addresses drawn at random."""
+    one, none = np.ones(count, np.int64), np.zeros(count, np.int64)
+    address = np.random.default_rng(0).integers(0, SIZE // 64, count) * 64
+    return Transfers(address, one, none, one, none, one * 64, none)
+
+
+def timed(dram: DramPort, transfers: Transfers) -> tuple[Service, float]:
+    """Return the service and the processor's time for it, compiled and warm."""
+    service(dram, transfers)
+    begin = time.process_time()
+    return service(dram, transfers), time.process_time() - begin
+
+
+def main() -> None:
+    """Print a line per preset."""
+    print(
+        f"{'preset':12} {'peak GB/s':>9} {'stream':>7} {'refresh':>8} {'64 B ns':>8} {'M bursts/s':>11} {'single':>7}"
+    )
+    for name in shipped_names("arch_configs/dram"):
+        data = {"name": "dram", "kind": "dram", "size": f"{SIZE}B", "timing": name, "energy": "generic"}
+        dram = load_data(Dram, data).port(CLOCK_MHZ)
+        stream, stream_s = timed(dram, streams(64, 4 << 20))
+        single, single_s = timed(dram, singles(200_000))
+        rate = stream.bus_bytes.sum() / stream.occupancy_cycles.sum() / dram.bytes_per_cycle
+        refresh = stream.refresh_cycles.sum() / stream.occupancy_cycles.sum()
+        print(
+            f"{name:12} {dram.bytes_per_cycle:9.1f} {rate:7.1%} {refresh:8.1%} {single.occupancy_cycles.mean():8.1f} "
+            f"{stream.bursts.sum() / stream_s / 1e6:11.0f} {single.bursts.sum() / single_s / 1e6:7.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
