@@ -46,7 +46,7 @@ from xaisim.simulate.program import ProgramTiming, time_program
 HERE = Path(__file__).resolve().parent
 MODEL = "resnet18"
 QUICK_LAYERS = ("layer2.0.downsample.0", "layer3.0.downsample.0", "layer4.0.downsample.0", "layer3.0.conv1", "logits")
-ROUNDS = 15
+ROUNDS, QUICK_ROUNDS = 15, 5
 
 
 class Peer(NamedTuple):
@@ -126,20 +126,20 @@ def forget() -> None:
 # --- our side ---------------------------------------------------------------------------------------------------------
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Return the wall time of one call."""
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the time of one call, by the wall if nothing else is said."""
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def median_seconds(run: Callable[[], object], rounds: int) -> float:
-    """Return the median wall time of some calls after a first one."""
+def median_seconds(run: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median time of some calls after a first one."""
     run()
-    return statistics.median(seconds(run) for _ in range(rounds))
+    return statistics.median(seconds(run, clock) for _ in range(rounds))
 
 
-def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) -> dict[str, Any]:
+def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture, rounds: int) -> dict[str, Any]:
     """Time a program: from its names with nothing remembered, mapped again with tilings known, and the clock alone."""
 
     def from_names() -> ProgramTiming:
@@ -149,10 +149,11 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) ->
     timing = from_names()
     cold = statistics.median(seconds(from_names) for _ in range(3))
     program = make()
-    warm = median_seconds(lambda: time_program(program, arch), ROUNDS)
-    mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], ROUNDS)
+    warm = median_seconds(lambda: time_program(program, arch), rounds)
+    processor = median_seconds(lambda: time_program(program, arch), rounds, time.process_time)
+    mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], rounds)
     bodies = [(launched.schedule.tiles, launched.launch.trips) for launched in timing.launches]
-    clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], ROUNDS)
+    clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], rounds)
     return {
         "case": name,
         "cycles": timing.cycles,
@@ -161,6 +162,7 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) ->
         "simulated_trips": max(launched.timing.simulated_trips for launched in timing.launches),
         "cold_ms": 1e3 * cold,
         "warm_ms": 1e3 * warm,
+        "warm_cpu_ms": 1e3 * processor,
         "mapping_ms": 1e3 * mapping,
         "clock_ms": 1e3 * clock,
         "cycles_per_second": timing.cycles / warm,
@@ -190,7 +192,8 @@ def own_figures(arch: Architecture, layers: Sequence[dict[str, Any]], *, quick: 
     if quick:
         cases["layers"] = lambda: layers_program(layers, arch)
     time_program(network_program("forward", arch), arch)  # compiled or loaded from numba's cache, once
-    return {name: measured(name, make, arch) for name, make in cases.items()}
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    return {name: measured(name, make, arch, rounds) for name, make in cases.items()}
 
 
 def _ig_options(steps: int) -> dict[str, Any]:
@@ -265,7 +268,8 @@ def scalesim_totals(layers: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return sums over layers and what is simulated in a second: all in all, and in the loop over cycles."""
     cycles, whole, loop = (sum(layer[key] for layer in layers) for key in ("cycles", "seconds", "loop_seconds"))
     rates = {"cycles_per_second": cycles / whole, "cycles_per_second_loop": cycles / loop}
-    return {"cycles": cycles, "seconds": whole, "loop_seconds": loop, **rates}
+    cpu = sum(layer["cpu_seconds"] for layer in layers)
+    return {"cycles": cycles, "seconds": whole, "cpu_seconds": cpu, "loop_seconds": loop, **rates}
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
@@ -322,7 +326,8 @@ def show(console: Console, result: dict[str, Any]) -> None:
         if "missing" in p:
             console.print(f"{name}: no figures ({p['missing']})")
         else:
-            console.print(f"{name} {p['version']}: {p['seconds']:.1f} s, {p['cycles']:,.0f} cycles")
+            times = f"{p['seconds']:.1f} s ({p['cpu_seconds']:.1f} s of a core)"
+            console.print(f"{name} {p['version']}: {times}, {p['cycles']:,.0f} cycles")
     layers = f"{len(result['layers'])} layers" + (" (a few small ones: --quick)" if result["quick"] else "")
     console.print(f"{result['preset']}, ratios over {layers}")
     for name, value in result["ratios"].items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -97,11 +100,29 @@ def test_a_missing_peer_leaves_our_figures_and_null_ratios(tmp_path: Path, capsy
     assert all("--setup" in line for line in told)
 
 
+@pytest.mark.slow
+def test_the_command_prints_one_object_even_where_nobody_else_is_there(tmp_path: Path) -> None:
+    command = [sys.executable, benchmark.__file__, "--quick", "--json", "--no-setup", "--peers", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["quick"] is True
+    assert found["speedup_vs_zigzag"] is None
+    assert found["resnet18_gradient_ms"] == found["ours"]["gradient"]["warm_ms"]
+    assert found["ours"]["ig_300"]["rows"] == found["ours"]["ig_10"]["rows"]
+    assert found["ours"]["ig_300"]["peak_bytes"] < 1.05 * found["ours"]["ig_10"]["peak_bytes"]
+    assert "run with --setup" in done.stderr
+
+
+def test_a_preset_that_is_no_systolic_array_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with mock.patch.object(sys, "argv", ["timing.py", "--preset", "pynq_z2"]), pytest.raises(SystemExit) as error:
+        benchmark.main()
+    assert error.value.code == "error: pynq_z2 is no systolic array, which the other simulators model"
+    assert capsys.readouterr().out == ""
+
+
 def test_ratios_are_ours_over_theirs_with_like_beside_like() -> None:
-    layers = [
-        {"cycles": 300, "seconds": 2.0, "loop_seconds": 1.0},
-        {"cycles": 100, "seconds": 3.0, "loop_seconds": 1.0},
-    ]
+    times = [(300, 2.0, 1.5, 1.0), (100, 3.0, 3.0, 1.0)]
+    layers = [dict(zip(("cycles", "seconds", "cpu_seconds", "loop_seconds"), row, strict=True)) for row in times]
     scale = benchmark.scalesim_totals(layers)
     assert (scale["cycles_per_second"], scale["cycles_per_second_loop"]) == (80.0, 200.0)
     case = {"cycles_per_second": 8e3, "cycles_per_second_clock": 4e4, "warm_ms": 20.0, "cold_ms": 50.0, "peak_bytes": 9}

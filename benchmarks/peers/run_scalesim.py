@@ -77,15 +77,15 @@ def run(layer: dict, config: str, folder: str) -> dict:
 
     layout = write(os.path.join(folder, "layout.csv"), "Layer,\n")
     path = write(os.path.join(folder, "layer.csv"), topology(layer))
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), time.process_time()
     simulation = scalesim(save_disk_space=True, verbose=False, config=config, topology=path, layout=layout)
     with mock.patch.object(double_buffered_scratchpad, "service_memory_requests", timed):
         simulation.run_scale(top_path=folder)
-    seconds = time.perf_counter() - start
+    times = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - processor}
     (simulated,) = simulation.runner.single_layer_sim_object_list
     with_prefetch, cycles = simulated.get_compute_report_items()[:2]
     counts = {"cycles": int(cycles), "cycles_with_prefetch": int(with_prefetch)}
-    return {"name": layer["name"], "seconds": seconds, "loop_seconds": sum(loop), **counts}
+    return {"name": layer["name"], **times, "loop_seconds": sum(loop), **counts}
 
 
 def main() -> None:
