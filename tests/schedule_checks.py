@@ -2,7 +2,7 @@
 
     recorded = record(graph, arch); assert_legal(recorded, arch)
 
-The recorder notes which stream of which stage every load and store belongs to; nothing else of the lowering is reused.
+Which operand every load and store moves is read from the tiles; nothing else of the lowering is reused.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 from xaisim.hardware import Architecture
 from xaisim.ir.graph import Graph
 from xaisim.ir.ops import OPS, VIEWS, Node
-from xaisim.mapping import lower, schedule
-from xaisim.mapping.schedule import Schedule, map_kernel, verify
+from xaisim.mapping.plan import plan_kernel
+from xaisim.mapping.schedule import Schedule, schedule_of, verify
 from xaisim.mapping.stages import Operand, Stage
 from xaisim.mapping.tiles import Edge, Kind, Unit
 from xaisim.simulate.clock import Trace, run_trip
@@ -35,35 +34,25 @@ class Recorded:
     stores: list[tuple[int, Operand, Array]] = field(default_factory=list)
 
 
-def record(graph: Graph, arch: Architecture) -> Recorded:
-    """Map a kernel and note whose tile every load and store moves."""
-    moves: dict[str, list[tuple[int, int, Array]]] = {"load": [], "store": []}
-    place_of: list[Array] = []
+def record(graph: Graph, arch: Architecture, **choices: Any) -> Recorded:
+    """Map a kernel and look up whose tile every load and store over the DRAM bus moves."""
+    return recorded(schedule_of(graph, plan_kernel(graph, arch, **choices), arch))
 
-    def noting(name: str) -> Any:
-        original = getattr(lower._StageLowering, name)
 
-        def wrapper(self: Any, index: int, *args: Any) -> Any:
-            result = original(self, index, *args)
-            moves[name].append((self.stage.index, index, result.rows if name == "load" else result))
-            return result
-
-        return mock.patch.object(lower._StageLowering, name, wrapper)
-
-    def assemble(rows: Any, *args: Any) -> Any:
-        order = np.argsort(np.concatenate(rows.key), kind="stable")
-        place_of.append(np.argsort(order))
-        return original_assemble(rows, *args)
-
-    original_assemble = schedule._assemble
-    with noting("load"), noting("store"), mock.patch.object(schedule, "_assemble", assemble):
-        mapped = map_kernel(graph, arch)
-
-    def resolved(name: str) -> list[tuple[int, Operand, Array]]:
-        operands = mapped.placement.operands
-        return [(stage, operands[stage][index], place_of[0][rows]) for stage, index, rows in moves[name]]  # type: ignore[misc]
-
-    return Recorded(mapped, resolved("load"), resolved("store"))
+def recorded(mapped: Schedule) -> Recorded:
+    """Look up whose tile every load and store over the DRAM bus moves."""
+    found = Recorded(mapped)
+    tiles = mapped.tiles
+    of_stage = zip(mapped.stages, mapped.placement.operands, strict=True)
+    operands = [(stage.index, operand) for stage, own in of_stage for operand in own]
+    over_bus = np.array([seat.kind == Unit.DMA for seat in tiles.units])[tiles.unit]
+    for kind, rows_of in ((Kind.LOAD, found.loads), (Kind.STORE, found.stores)):
+        rows = np.flatnonzero((tiles.kind == kind) & over_bus)
+        for stream in np.unique(tiles.stream[rows]).tolist():
+            index, operand = operands[stream]
+            assert operand is not None
+            rows_of.append((index, operand, rows[tiles.stream[rows] == stream]))
+    return found
 
 
 def assert_legal(recorded: Recorded, arch: Architecture, trips: int = 3) -> None:
@@ -222,9 +211,12 @@ def assert_no_two_live_tiles_share_an_address(mapped: Schedule, traces: list[Tra
             continue
         low, high = a.address[mine], a.address[mine] + a.size_bytes[mine]
         assert low.min() >= 0
-        assert high.max() <= mapped.placement.free[memory.name] <= memory.size
+        assert high.max() <= memory.size
+        room = np.array([free[memory.name] for free in mapped.placement.free])
+        tile = a.slot[mine] >= 0
+        assert (high[tile] <= room[mapped.tiles.stage[a.filled_by[mine[tile]]]]).all()
         starts = np.concatenate([trace.start[a.filled_by[mine]] for trace in traces])
-        ends = np.concatenate([trace.end[a.released_by[mine]] for trace in traces])
+        ends = np.concatenate([last_use(mapped, trace)[mine] for trace in traces])
         assert (starts <= ends).all()
         cuts = np.unique(np.concatenate([low, high]))
         first, last = np.searchsorted(cuts, low), np.searchsorted(cuts, high)
@@ -233,6 +225,14 @@ def assert_no_two_live_tiles_share_an_address(mapped: Schedule, traces: list[Tra
             places = slice(first[i % len(mine)], last[i % len(mine)])
             assert busy_until[places].max() <= starts[i], f"two tiles share {memory.name} at cycle {starts[i]}"
             busy_until[places] = ends[i]
+
+
+def last_use(mapped: Schedule, trace: Trace) -> Array:
+    """Return the cycle in which the last row that uses each allocation has ended."""
+    accesses = mapped.tiles.accesses
+    last = np.zeros(len(mapped.tiles.allocations.memory), np.int64)
+    np.maximum.at(last, accesses.allocation, trace.end[accesses.row])
+    return last
 
 
 def assert_loads_wait_for_the_stores_of_what_they_read(recorded: Recorded, traces: list[Trace]) -> None:
@@ -281,10 +281,10 @@ def view(node: Node, parts: list[Array]) -> Array:
 def assert_resident_tensors_are_safe(mapped: Schedule, traces: list[Trace]) -> None:
     """What stays on the chip lies apart, is made before it is read, and is not made anew while it is still read."""
     types, tiles, resident = mapped.graph.types(), mapped.tiles, mapped.placement.resident
-    spans = sorted((m, address, address + -(-types[name].size_bits // 8)) for name, (m, address) in resident.items())
-    for (memory, _, stop), (other, start, _) in itertools.pairwise(spans):
-        assert memory != other or stop <= start
-    assert all(start >= mapped.placement.free[memory] for memory, start, _ in spans)
+    for name, kept in resident.items():
+        assert kept.size >= -(-types[name].size_bits // 8)
+        alive = mapped.placement.free[kept.first : kept.last + 1]
+        assert all(kept.address >= free[kept.memory] for free in alive)
     vector = tiles.unit == Unit.VECTOR
     for name in resident:
         made = np.concatenate([np.flatnonzero(vector & (tiles.stage == s.index)) for s in mapped.stages

@@ -15,7 +15,7 @@ from xaisim.config import UserError, load_data, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import map_kernel
-from xaisim.mapping.tiles import SEATS, Allocations, Edge, Kind, Seat, TileGraph, Unit
+from xaisim.mapping.tiles import SEATS, Accesses, Allocations, Edge, Kind, Seat, TileGraph, Unit
 from xaisim.models import load_model
 from xaisim.simulate.clock import Cause, LoopTiming, Trace, edge_causes, edge_waits, run_loop, run_trip
 from xaisim.simulate.program import ProgramTiming, time_program
@@ -57,7 +57,11 @@ def tile_graph(rows: list[Row], links: list[Link], holds: dict[Link, int] | None
         edge_kind=edges[2],
         edge_distance=edges[3],
         edge_hold=np.array([(holds or {}).get(link, 0) for link in links], np.int64),
-        allocations=Allocations(none, none, none, none, none),
+        stream=np.full(n, -1),
+        channels=np.zeros((n, 2), np.int64),
+        points=np.zeros((n, 2), np.int64),
+        allocations=Allocations(none, none, none, none, none, none, none),
+        accesses=Accesses(none, none, none),
     )
 
 
@@ -333,7 +337,7 @@ def test_the_same_run_twice_gives_the_same_bytes() -> None:
         (launch,) = dry_program(load_model("resnet18_tiny", values=False).graph, "saliency")
         mapped = map_kernel(launch.graph, arch)
         trace = run_trip(mapped.tiles)
-        columns = [*mapped.tiles[:-1], *mapped.tiles.allocations, *trace]
+        columns = [*mapped.tiles[:-3], *mapped.tiles.allocations, *mapped.tiles.accesses, *trace]
         runs.append((str(launch.graph), b"".join(np.ascontiguousarray(column).tobytes() for column in columns)))
     assert runs[0] == runs[1]
 

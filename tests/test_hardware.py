@@ -154,8 +154,8 @@ def test_a_path_loads_and_a_wrong_name_is_refused(tmp_path: Path) -> None:
         (("clock_mhz: 500", "clock_mhz: 0"), "a.yaml:5:12: clock_mhz: must be greater than 0 (got 0)"),
         (("holds: [weight]", "holds: [weights]"), "a.yaml:24:13: memories[2].holds[0]: must be one of activation, "
          "gradient, weight, psum, mask (got 'weights'); did you mean 'weight'?"),
-        (("holds: [weight]", "holds: [weight, weight]"), "a.yaml:24:12: memories[2].holds: weight must be held by "
-         "exactly one on-chip memory, 'weights' already holds it"),
+        (("holds: [weight]", "holds: [weight, weight]"), "a.yaml:24:12: memories[2].holds: weight is named "
+         "2 times"),
         (("holds: [weight]", "holds: [weight, psum]"), "a.yaml:30:12: memories[3].holds: psum must be held by "
          "exactly one on-chip memory, 'weights' already holds it"),
         ((", gradient]", "]"), "a.yaml:8:3: memories: no on-chip memory holds gradient"),

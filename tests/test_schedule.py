@@ -198,7 +198,7 @@ def test_a_tiled_matrix_product_takes_the_closed_form_of_its_tiles(dataflow: str
         memory |= {"size": "4KiB", "bytes_per_cycle": 4096.0}
     arch = load_data(Architecture, data)
     mapped = map_kernel(compiled(gemm(24, 40, side)), arch)
-    tiles, tile_c = mapped.tiles, mapped.tilings[0].c
+    tiles, tile_c = mapped.tiles, mapped.mappings[0].tile(mapped.nests[0])["C"]
     channels = [min(tile_c, 40 - c) for c in range(0, 40, tile_c)]
     total = sum(
         int(systolic_cycles(arch.array, int((p1 - p0) * (q1 - q0)), c, int(k1 - k0)).total)  # type: ignore[arg-type]

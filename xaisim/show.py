@@ -13,10 +13,10 @@ from xaisim.config import shipped_names
 from xaisim.experiment import Experiment, load_experiment, prepare
 from xaisim.flow import calibrated
 from xaisim.hardware.architecture import Architecture, describe, load_architecture
+from xaisim.mapping.nest import Mapping
 from xaisim.mapping.schedule import Schedule, map_kernel
 from xaisim.mapping.stages import Nest
 from xaisim.mapping.tiles import Kind, Unit
-from xaisim.mapping.tiling import Tiling
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
@@ -67,11 +67,11 @@ def mapping_text(schedule: Schedule, arch: Architecture) -> str:
     np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
     moved_bytes = np.bincount(tiles.stage, tiles.read_bytes[:, 0] + tiles.write_bytes[:, 0], count)
     macs = np.bincount(tiles.stage, tiles.macs, count)
-    for stage, nest, tiling in zip(schedule.stages, schedule.nests, schedule.tilings, strict=True):
+    for stage, nest, mapping in zip(schedule.stages, schedule.nests, schedule.mappings, strict=True):
         tail = "".join(f" + {node.op}" for node in stage.tail)
         lines.append(f"{stage.name}: {stage.anchor.op}{tail}")
-        lines.append(f"  DRAM    {_loops(nest, tiling)}")
-        tile = f"K{tiling.k} C{tiling.c} P{tiling.p} Q{tiling.q}"
+        lines.append(f"  DRAM    {_loops(nest, mapping)}")
+        tile = " ".join(f"{dim}{extent}" for dim, extent in mapping.tile(nest).items() if dim != "T")
         lines.append(f"  on chip {tile}" + (f" R{nest.R} S{nest.S}" if stage.on_array else ""))
         if stage.on_array:
             used = macs[stage.index] / (busy[Unit.ARRAY, stage.index] * arch.peak_macs_per_cycle)
@@ -80,22 +80,24 @@ def mapping_text(schedule: Schedule, arch: Architecture) -> str:
         lines.append(f"  cycles  {units}; {bytes_text(moved_bytes[stage.index])} over the DRAM bus")
         streams = schedule.placement.streams[stage.index]
         operands = schedule.placement.operands[stage.index]
-        moved = [f"{s.role} {o.name} [{s.memory}]" for s, o in zip(streams, operands, strict=True) if o is not None]
+        moved = [
+            f"{s.role} {o.name} [{s.memory}]"
+            for s, o in zip(streams, operands, strict=True)
+            if o is not None and s.moved
+        ]
         kept = [o.name for o in [*stage.operands, *stage.outputs] if o.name in schedule.placement.resident]
         lines.append(f"  streams {', '.join(moved)}" + (f"; kept on chip {', '.join(kept)}" if kept else ""))
     return "\n".join(lines)
 
 
-def _loops(nest: Nest, tiling: Tiling) -> str:
-    n_k, n_c, n_p, n_q = tiling.counts(nest)
-    order = f"P{n_p} Q{n_q} K{n_k}" if tiling.order == "pk" else f"K{n_k} P{n_p} Q{n_q}"
-    return f"{order} C{n_c}"
+def _loops(nest: Nest, mapping: Mapping) -> str:
+    return " ".join(f"{dim}{count}" for dim, count in mapping.counts(nest)) or "one tile"
 
 
 def schedule_text(schedule: Schedule, rows: int) -> str:
     """Return the first tiles in program order with what they wait for and where they lie."""
     tiles = schedule.tiles
-    names = ["dram", *schedule.placement.free]
+    names = ["dram", *schedule.placement.free[0]]
     address = {
         int(row): f"{names[int(memory)]}+{int(start):#07x}"
         for row, memory, start in zip(

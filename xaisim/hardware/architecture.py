@@ -109,14 +109,27 @@ class Architecture(Config):
                 return memory
         raise KeyError(name)
 
+    def memories_for(self, operand: Operand) -> tuple[Sram, ...]:
+        """Return the on-chip memories that hold an operand class, from the DRAM inwards; masks may have none."""
+        return tuple(memory for memory in self.on_chip if operand in memory.holds)
+
     def memory_for(self, operand: Operand) -> Dram | Sram:
-        """Return the on-chip memory that holds an operand class; the DRAM for masks that no other holds."""
-        for memory in self.on_chip:
-            if operand in memory.holds:
-                return memory
-        if operand != "mask":
+        """Return the memory of an operand class next to the array; the DRAM for masks that no other holds."""
+        chain = self.memories_for(operand)
+        if not chain and operand != "mask":
             raise KeyError(operand)
-        return self.memories[0]
+        return chain[-1] if chain else self.memories[0]
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """Return the level of every on-chip memory: 0 takes tiles from DRAM, 1 takes parts of those, and so on.
+
+        A memory that passes tiles on stands where its operand's chain has it; all others hold the smallest tiles.
+        """
+        chains = [self.memories_for(operand) for operand in OPERANDS]
+        depth = max(len(chain) for chain in chains)
+        passing = {memory.name: at for chain in chains for at, memory in enumerate(chain[:-1])}
+        return {memory.name: passing.get(memory.name, depth - 1) for memory in self.on_chip}
 
     def fpga_resources(self) -> Resources:
         """Return the DSP blocks and BRAM36 it takes on its board, or on an UltraScale+ device if it has none."""
@@ -186,12 +199,29 @@ def _operand_problems(memories: tuple[Dram | Sram, ...]) -> Problems:
         holds = memory.holds if isinstance(memory, Sram) else ()
         for operand, times in Counter(holds).items():
             first = holder.setdefault(operand, memory.name)
-            if times > 1 or first != memory.name:
+            if times > 1:
+                problems.append((("memories", index, "holds"), f"{operand} is named {times} times"))
+            elif first != memory.name and operand in ("psum", "mask"):
                 text = f"{operand} must be held by exactly one on-chip memory, {first!r} already holds it"
                 problems.append((("memories", index, "holds"), text))
+    problems += _level_problems(memories)
     missing = [operand for operand in OPERANDS if operand not in holder and operand != "mask"]
     if missing:
         problems.append((("memories",), f"no on-chip memory holds {', '.join(missing)}"))
+    return problems
+
+
+def _level_problems(memories: tuple[Dram | Sram, ...]) -> Problems:
+    """A memory that passes tiles on must stand at the same level for all operands that it passes on."""
+    problems: Problems = []
+    at: dict[int, tuple[int, str]] = {}
+    for operand in OPERANDS:
+        chain = [i for i, memory in enumerate(memories) if isinstance(memory, Sram) and operand in memory.holds]
+        for level, index in enumerate(chain[:-1]):
+            first, other = at.setdefault(index, (level, operand))
+            if first != level:
+                text = f"it passes {other} on at level {first} and {operand} at level {level}; these must be one level"
+                problems.append((("memories", index, "holds"), text))
     return problems
 
 

@@ -1,442 +1,382 @@
-"""Lower a tiled stage to rows: loads, computations, vector work and stores with their costs and edges.
+"""Lower mapped stages to tiles: fill the tables that the walk reads, and price the rows that it writes.
 
-Loops run over output tiles in the tiling's order with C innermost. A tile that is still in its buffer is not loaded
-again, and where all tiles of a stream fit at once each is loaded once.
+out = run_walk(plan, arch, chosen_by=-1)      rows, edges, buffers
+prices = price(out.row, plan, arch)           cycles and bytes of every row
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.array import Array as MacArray
 from xaisim.hardware.array import array_accesses, array_cycles
 from xaisim.hardware.memory import Sram
 from xaisim.ir.kernels import phases
-from xaisim.mapping.placement import Placement
-from xaisim.mapping.rows import Rows, Versions, loop_of
-from xaisim.mapping.stages import Stage, Views
-from xaisim.mapping.tiles import Edge, Kind, Unit
-from xaisim.mapping.tiling import (
+from xaisim.mapping import walk as w
+from xaisim.mapping.nest import LOOPS, Mapping
+from xaisim.mapping.plan import Plan
+from xaisim.mapping.stages import Stage
+from xaisim.mapping.streams import (
     Problem,
     Stream,
-    Tiling,
+    buffer_plan,
     distinct_tiles,
-    occupied,
-    segment_count,
+    relevant,
     slot_bytes,
     tile_bits,
 )
+from xaisim.mapping.tiles import Kind, Unit, seats_of
 
 Array = np.ndarray
 
 
-class Lowering:
-    """Lowers stage after stage into one set of rows."""
+def run_walk(plan: Plan, arch: Architecture, chosen_by: int) -> w.Out:
+    """Walk all stages; the host chooses the class behind stage ``chosen_by`` (−1: never)."""
+    tables, sizes, depth = _Tables(plan, arch, chosen_by).build()
+    out, state = _blank(tables, sizes, len(seats_of(arch)))
+    w.walk(tables, out, state, depth)
+    rows, edges, allocations, accesses = out.counter[:4]
+    return out._replace(
+        row=out.row[:rows], edge=out.edge[:edges], allocation=out.allocation[:allocations],
+        user=out.user[:allocations], access=out.access[:accesses],
+    )  # fmt: skip
 
-    def __init__(self, arch: Architecture, placement: Placement, views: Views) -> None:
-        self.arch = arch
-        self.placement = placement
-        self.views = views
-        self.rows = Rows()
+
+@dataclass(slots=True)
+class _Sizes:
+    """Upper bounds of what the walk writes."""
+
+    rows: int = 0
+    edges: int = 0
+    table: int = 0
+    slots: int = 0
+    made: int = 0
+    outputs: int = 0
+    fan_in: int = 0
+
+
+class _Tables:
+    """Fills the integer tables of a kernel."""
+
+    def __init__(self, plan: Plan, arch: Architecture, chosen_by: int) -> None:
+        self.plan, self.arch, self.chosen_by = plan, arch, chosen_by
         self.memories = [memory.name for memory in arch.memories]
-        self.stored: dict[str, tuple[Array, Array]] = {}
-        """Rows that store each tensor, and the region of each."""
-        self.base = 0.0
-        self.decision: Array | None = None
-        """The host's row that picks the class, once it is there."""
+        self.seats = seats_of(arch)
+        self.tensors: dict[str, int] = {}
+        self.stage: list[list[int]] = []
+        self.loop: list[tuple[int, ...]] = []
+        self.stream: list[list[int]] = []
+        self.hop: list[list[int]] = []
+        self.source: list[tuple[int, ...]] = []
+        self.made_at: list[int] = []
+        self.sizes = _Sizes()
 
-    def sync(self, stage: Stage, tensor: str) -> None:
-        """Let the host read ``tensor``, which ``stage`` stored, and decide; what it picks is loaded after that."""
-        stores, region = self.stored[tensor]
-        self.decision = self.rows.add(
-            np.array([self.base - 2.2]),
-            stage=stage.index,
-            unit=int(Unit.HOST),
-            kind=int(Kind.SYNC),
-            occupy_cycles=self.arch.control.sync_cycles,
-            latency_cycles=0,
-            macs=0,
-            read_bytes=np.zeros((1, len(self.memories))),
-            write_bytes=np.zeros((1, len(self.memories))),
-            region=region[:1],
-        )
-        self.rows.edge(stores[-1], self.decision, Edge.DATA)
-
-    def stage(self, stage: Stage, problem: Problem, tiling: Tiling) -> None:
-        """Append the rows of one stage."""
-        _StageLowering(self, stage, problem, tiling).run()
-
-
-class _StageLowering:
-    def __init__(self, lowering: Lowering, stage: Stage, problem: Problem, tiling: Tiling) -> None:
-        self.l = lowering
-        self.rows = lowering.rows
-        self.arch = lowering.arch
-        self.stage = stage
-        self.problem = problem
-        self.nest = problem.nest
-        self.loop = loop_of(tiling, problem.nest)
-        self.outputs = len(self.loop.k)
-        self.steps = self.outputs * self.loop.n_c
-        self.step_output = np.repeat(np.arange(self.outputs), self.loop.n_c)
-        self.step_c = np.tile(np.arange(self.loop.n_c), self.outputs)
-        sizes = [np.array([size]) for size in tiling[:4]]
-        used = occupied(problem, self.arch, *sizes)
-        self.spare = {name: lowering.placement.free[name] - int(size[0]) for name, size in used.items()}
-        self.slots: dict[int, int] = {}
-
-    # --- the order of things ------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        base = self.l.base
-        loads = {i: self.load(i, s, base) for i, s in enumerate(self.problem.streams) if s.role in _LOADED}
-        compute = self.compute(base, loads) if self.stage.on_array else None
-        vector = self.vector(base, loads, compute)
-        stores = {i: self.store(i, s, base, vector) for i, s in enumerate(self.problem.streams) if s.role == "output"}
-        self.release(loads, compute, vector, stores)
-        self.l.base = base + self.steps + 2
-
-    def pipeline_depth(self) -> int:
-        """Tiles that a load runs ahead of their use: the fewest buffers of any stream, less the one in use."""
-        return min(self.buffers(s) for s in self.problem.streams) - 1
-
-    def buffers(self, stream: Stream) -> int:
-        memory = self.arch.memory(stream.memory)
-        assert isinstance(memory, Sram)
-        return memory.buffers
-
-    # --- loads --------------------------------------------------------------------------------------------------------
-
-    def load(self, index: int, stream: Stream, base: float) -> Versions:
-        """Append the loads of one stream, each at the step that first needs the tile."""
-        tile = self.tile_ids(stream)
-        per_step = len(tile) == self.steps
-        distinct = int(distinct_tiles(stream, self.problem, self.counts()))
-        slots = self.slot_count(index, stream, distinct)
-        if slots >= distinct:
-            _, first, version = np.unique(tile, return_index=True, return_inverse=True)
-            rank = np.argsort(np.argsort(first))
-            first, version = np.sort(first), rank[version]
-        else:
-            changed = np.concatenate([[True], tile[1:] != tile[:-1]])
-            first, version = np.flatnonzero(changed), np.cumsum(changed) - 1
-        at = first if per_step else first * self.loop.n_c
-        output = self.step_output[at]
-        region = self.input_region(stream, output, self.step_c[at])
-        segments, payload = self.transfer(stream, region)
-        bus = np.ceil(payload / segments / self.arch.dram.burst_bytes) * self.arch.dram.burst_bytes * segments
-        key = base + at.astype(np.float64) + 0.01 * index
-        if stream.role == "weight" and self.prefetched(index, stream):
-            key[0] = base - 2.45  # the first weights of a stage are fetched before the last stores of the one before
-        rows = self.rows.add(
-            key,
-            stage=self.stage.index,
-            unit=int(Unit.DMA),
-            kind=int(Kind.LOAD),
-            occupy_cycles=self.arch.dma.issue_cycles + np.ceil(bus / self.arch.dram.bytes_per_cycle).astype(np.int64),
-            latency_cycles=self.arch.dram.latency_cycles,
-            macs=0,
-            read_bytes=self.memory_columns({self.arch.dram.name: bus}, len(key)),
-            write_bytes=self.memory_columns({stream.memory: payload}, len(key)),
-            region=region,
-        )
-        self.wait_for_stores(index, rows, region)
-        return Versions(rows, version, per_step)
-
-    def counts(self) -> tuple[int, int, int, int]:
-        return self.loop.tiling.counts(self.nest)
-
-    def slot_count(self, index: int, stream: Stream, distinct: int) -> int:
-        """Return the buffers of a stream: one per tile where the spare bytes allow, else as the memory says."""
-        if index in self.slots:
-            return self.slots[index]
-        slots = min(self.buffers(stream), distinct)
-        size = self.slot_size(stream)
-        if stream.role in _LOADED and distinct > slots and (distinct - slots) * size <= self.spare[stream.memory]:
-            self.spare[stream.memory] -= (distinct - slots) * size
-            slots = distinct
-        self.slots[index] = slots
-        return slots
-
-    def slot_size(self, stream: Stream) -> int:
-        return int(slot_bytes(tile_bits(stream, self.problem, *self.loop.tiling[:4])))
-
-    def prefetched(self, index: int, stream: Stream) -> bool:
-        """Constant weights in a memory of their own need nothing of the stage before but room."""
-        memory, operand = self.arch.memory(stream.memory), self.l.placement.operands[self.stage.index][index]
-        alone = isinstance(memory, Sram) and memory.holds == ("weight",)
-        return alone and operand is not None and operand.constant and not operand.chosen and self.l.base > 0
-
-    def tile_ids(self, stream: Stream) -> Array:
-        """Return which tile of the stream each step (or each output, where C does not matter) reads."""
-        loop, (n_k, n_c, _, n_q) = self.loop, self.counts()
-        if stream.role == "weight":
-            return loop.k[self.step_output] * n_c + self.step_c
-        pixel = loop.p * n_q + loop.q
-        if stream.halo and not self.problem.channelwise:
-            return pixel[self.step_output] * n_c + self.step_c
-        return pixel * n_k + loop.k
-
-    def input_region(self, stream: Stream, output: Array, c: Array) -> Array:
-        """Return [c0 c1 h0 h1 w0 w1) of the tensor that each load fetches."""
-        loop = self.loop
-        k0, k1 = loop.span("k", loop.k[output])
-        c0, c1 = loop.span("c", c)
-        p0, p1 = loop.span("p", loop.p[output])
-        q0, q1 = loop.span("q", loop.q[output])
-        if stream.role == "weight":
-            return np.stack([k0, k1, c0, c1, 0 * k0, 0 * k0 + 1], axis=1)
-        if stream.halo:
-            h0, h1 = self.nest.rows.span(p0, p1)
-            w0, w1 = self.nest.columns.span(q0, q1)
-            first, last = (k0, k1) if self.problem.channelwise else (c0, c1)
-            return np.stack([first, last, h0, np.maximum(h0, h1), w0, np.maximum(w0, w1)], axis=1)
-        return np.stack([k0, k1, p0, p1, q0, q1], axis=1)
-
-    def transfer(self, stream: Stream, region: Array) -> tuple[Array, Array]:
-        """Return (contiguous segments, payload bytes) of each region."""
-        sides = region[:, 1::2] - region[:, 0::2]
-        if stream.role == "weight":
-            k, c = sides[:, 0], sides[:, 1]
-            bias = np.where(region[:, 2] == 0, k * stream.extra_bits_per_k, 0)  # it comes with the first channels
-            bits = k * c * self.nest.R * self.nest.S * stream.bits + bias
-            return segment_count(stream, self.problem, k, c, 0, 0), np.ceil(bits / 8)
-        height, width = self.nest.P, self.nest.Q
-        if stream.halo:
-            height, width = self.nest.rows.extent, self.nest.columns.extent
-        channels, rows, columns = sides.T
-        segments = np.where(columns < width, channels * rows, np.where(rows < height, channels, 1))
-        return np.maximum(1, segments), np.ceil(sides.prod(axis=1) * stream.bits / 8)
-
-    def wait_for_stores(self, index: int, rows: Array, region: Array, *, distance: int = 0) -> None:
-        """Add an edge from the last store that touches each loaded region (stores end in program order)."""
-        operand = self.l.placement.operands[self.stage.index][index]
-        if operand is None:
-            return
-        if operand.chosen and self.l.decision is not None:
-            self.rows.edge(self.l.decision, rows, Edge.DATA)
-        for source in self.l.views.sources(operand.name):
-            if source.name not in self.l.stored:
-                continue
-            stores, where = self.l.stored[source.name]
-            shifted = region.copy()
-            if source.whole or operand.role == "weight" or self.stage.anchor.op == "linear":
-                hit = np.ones((len(rows), len(stores)), bool)
-                if not source.whole and operand.role != "weight":  # a slice of channels of a vector
-                    hit &= (shifted[:, None, 0] < source.stop) & (source.start < shifted[:, None, 1])
-            else:
-                inside = (shifted[:, 0] < source.stop) & (source.start < shifted[:, 1])
-                shifted[:, :2] += source.offset - source.start
-                hit = inside[:, None] & np.all(
-                    (shifted[:, None, 0::2] < where[None, :, 1::2]) & (where[None, :, 0::2] < shifted[:, None, 1::2]),
-                    axis=2,
-                )
-            waiting = hit.any(axis=1)
-            last = len(stores) - 1 - np.argmax(hit[:, ::-1], axis=1)
-            self.rows.edge(stores[last[waiting]], rows[waiting], Edge.DATA, distance)
-
-    # --- computation --------------------------------------------------------------------------------------------------
-
-    def output_region(self) -> Array:
-        loop = self.loop
-        return np.stack([*loop.span("k", loop.k), *loop.span("p", loop.p), *loop.span("q", loop.q)], axis=1)
-
-    def compute(self, base: float, loads: dict[int, Versions]) -> Array:
-        """Append the array's rows, one per step."""
-        region = self.output_region()[self.step_output]
-        c0, c1 = self.loop.span("c", self.step_c)
-        cycles, macs, words = self.array_work(region, c1 - c0)
-        reads, writes = self.array_traffic(words)
-        busy = np.maximum(cycles, self.port_cycles(reads, writes))
-        rows = self.rows.add(
-            base + np.arange(self.steps) + 0.5,
-            stage=self.stage.index,
-            unit=int(Unit.ARRAY),
-            kind=int(Kind.COMPUTE),
-            occupy_cycles=busy,
-            latency_cycles=0,
-            macs=macs,
-            read_bytes=self.memory_columns(reads, self.steps),
-            write_bytes=self.memory_columns(writes, self.steps),
-            region=region,
-        )
-        for i, stream in enumerate(self.problem.streams):
-            if stream.role in ("input", "weight"):
-                self.rows.edge(loads[i].rows[loads[i].version], rows, Edge.DATA)
-        return rows
-
-    def array_work(self, region: Array, channels: Array) -> tuple[Array, Array, dict[str, Array]]:
-        """Return cycles, MACs and words read and written by the array for each step, summed over the phases."""
-        k = region[:, 1] - region[:, 0]
-        cycles, macs = np.zeros(len(k), np.int64), np.zeros(len(k), np.int64)
-        words: dict[str, Array] = {}
-        dy, dx = self.problem.dilation
-        nest = self.nest
-        stride = nest.rows.stride, nest.columns.stride
-        for a, _, rows, _, _ in phases(nest.R, nest.rows.padding, dy, nest.P):
-            for b, _, columns, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
-                p = _residues(region[:, 2], region[:, 3], a, dy)
-                q = _residues(region[:, 4], region[:, 5], b, dx)
-                some = (p > 0) & (q > 0) & bool(rows and columns)
-                if not some.any():
-                    continue
-                dims = {"N": 1, "K": k, "C": channels, "P": p, "Q": q, "R": rows, "S": columns}
-                cycles += np.where(some, array_cycles(self.arch.array, dims, stride=stride), 0)
-                macs += np.where(some, k * channels * p * q * rows * columns, 0)
-                accesses = array_accesses(self.arch.array, dims, accumulate=self.step_c > 0, stride=stride)
-                for name, count in accesses.items():
-                    words[name] = words.get(name, 0) + np.where(some, count, 0)
-        return cycles, macs, words
-
-    def array_traffic(self, words: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return bytes (read, written) by memory name."""
-        reads: dict[str, Array] = {}
-        writes: dict[str, Array] = {}
-        none = np.zeros(self.steps, np.int64)
-        for role, name in (("input", "input_reads"), ("weight", "weight_reads")):
-            stream = next(s for s in self.problem.streams if s.role == role)
-            reads[stream.memory] = reads.get(stream.memory, 0) + words.get(name, none) * stream.bits / 8
-        psum = next(s for s in self.problem.streams if s.role == "psum")
-        reads[psum.memory] = reads.get(psum.memory, 0) + words.get("psum_reads", none) * psum.bits / 8
-        writes[psum.memory] = words.get("psum_writes", none) * psum.bits / 8
-        return reads, writes
-
-    def port_cycles(self, reads: dict[str, Array], writes: dict[str, Array]) -> Array:
-        """Return the cycles that the busiest memory port needs; a memory reads and writes in the same cycle."""
-        busy: Array = np.zeros(1, np.int64)
-        for name in {**reads, **writes}:
-            moved = np.maximum(reads.get(name, 0), writes.get(name, 0))
-            busy = np.maximum(busy, np.ceil(moved / self.arch.memory(name).bytes_per_cycle).astype(np.int64))
-        return busy
-
-    def memory_columns(self, by_memory: dict[str, Array], n: int) -> Array:
-        """Return an (n, memories) array of bytes."""
-        columns = np.zeros((n, len(self.l.memories)))
-        for name, count in by_memory.items():
-            columns[:, self.l.memories.index(name)] = count
-        return columns
-
-    # --- vector unit --------------------------------------------------------------------------------------------------
-
-    def vector(self, base: float, loads: dict[int, Versions], compute: Array | None) -> Array:
-        """Append the vector unit's rows, one per output tile: the anchor's windows and the fused tail in one pass."""
-        region = self.output_region()
-        elements = (region[:, 1::2] - region[:, 0::2]).prod(axis=1)
-        work = elements * self.problem.work_per_output
-        reads, writes = self.vector_traffic(elements)
-        cycles = -(-work // self.arch.vector.lanes) + self.arch.vector.pipeline_cycles
-        last_step = (np.arange(self.outputs) + 1) * self.loop.n_c - 1
-        rows = self.rows.add(
-            base + last_step + 0.6,
-            stage=self.stage.index,
-            unit=int(Unit.VECTOR),
-            kind=int(Kind.VECTOR),
-            occupy_cycles=np.maximum(cycles, self.port_cycles(reads, writes)),
-            latency_cycles=0,
-            macs=0,
-            read_bytes=self.memory_columns(reads, self.outputs),
-            write_bytes=self.memory_columns(writes, self.outputs),
-            region=region,
-        )
-        if compute is not None:
-            self.rows.edge(compute[last_step], rows, Edge.DATA)
-        for i, stream in enumerate(self.problem.streams):
-            if stream.role == "tail" or (stream.role in _LOADED and compute is None):
-                version = loads[i].version[last_step] if loads[i].per_step else loads[i].version
-                self.rows.edge(loads[i].rows[version], rows, Edge.DATA)
-        return rows
-
-    def vector_traffic(self, elements: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return bytes (read, written) by memory: partial sums or windows, tail operands, and what comes out."""
-        reads: dict[str, Array] = {}
-        writes: dict[str, Array] = {}
-        for stream in [*self.problem.streams, *self.l.placement.resident_streams[self.stage.index]]:
-            count = elements * stream.bits / 8
-            if stream.role == "output":
-                writes[stream.memory] = writes.get(stream.memory, 0) + count
-            elif stream.role in ("psum", "tail"):
-                reads[stream.memory] = reads.get(stream.memory, 0) + count
-            elif not self.stage.on_array:
-                reads[stream.memory] = reads.get(stream.memory, 0) + count * self.problem.work_per_output
-        return reads, writes
-
-    # --- stores -------------------------------------------------------------------------------------------------------
-
-    def store(self, index: int, stream: Stream, base: float, vector: Array) -> Array:
-        """Append the stores of one output, each behind the loads that run ahead of it."""
-        region = self.output_region()
-        segments, payload = self.transfer(stream, region)
-        bus = np.ceil(payload / segments / self.arch.dram.burst_bytes) * self.arch.dram.burst_bytes * segments
-        last_step = (np.arange(self.outputs) + 1) * self.loop.n_c - 1
-        ahead = last_step + self.pipeline_depth() * self.loop.n_c + 0.7
-        rows = self.rows.add(
-            base + np.minimum(ahead, self.steps - 0.3 + 0.001 * np.arange(self.outputs) / self.outputs) + 1e-5 * index,
-            stage=self.stage.index,
-            unit=int(Unit.DMA),
-            kind=int(Kind.STORE),
-            occupy_cycles=self.arch.dma.issue_cycles + np.ceil(bus / self.arch.dram.bytes_per_cycle).astype(np.int64),
-            latency_cycles=0,
-            macs=0,
-            read_bytes=self.memory_columns({stream.memory: payload}, len(vector)),
-            write_bytes=self.memory_columns({self.arch.dram.name: bus}, len(vector)),
-            region=region,
-        )
-        self.rows.edge(vector, rows, Edge.DATA)
-        operand = self.l.placement.operands[self.stage.index][index]
-        assert operand is not None
-        self.l.stored[operand.name] = (rows, region)
-        return rows
-
-    # --- buffers ------------------------------------------------------------------------------------------------------
-
-    def release(
-        self, loads: dict[int, Versions], compute: Array | None, vector: Array, stores: dict[int, Array]
-    ) -> None:
-        """Record which row fills and which row frees every buffer, and let a refill wait for it."""
-        first_step = np.arange(self.outputs) * self.loop.n_c
-        for i, stream in enumerate(self.problem.streams):
-            if stream.role in _LOADED:
-                filled = loads[i].rows
-                users = vector if compute is None or stream.role == "tail" else compute
-                last = np.zeros(len(filled), np.int64)
-                uses = loads[i].version
-                if len(uses) > len(users):  # per step, but read once per output
-                    uses = uses[(np.arange(self.outputs) + 1) * self.loop.n_c - 1]
-                last[uses] = np.arange(len(uses))  # the last assignment wins
-                released = users[last]
-            elif stream.role == "psum":
-                assert compute is not None
-                filled, released = compute[first_step], vector
-            else:
-                filled, released = vector, stores[i]
-            self.allocate(i, stream, filled, released)
-            if stream.role in _LOADED:
-                own = self.l.placement.operands[self.stage.index][i]
-                if own is not None and any(o.name == own.name for o in self.stage.outputs):
-                    self.wait_for_stores(i, loads[i].rows, self.rows_region(loads[i].rows), distance=1)
-
-    def rows_region(self, rows: Array) -> Array:
-        return np.concatenate(self.rows.columns["region"])[rows]
-
-    def allocate(self, index: int, stream: Stream, filled: Array, released: Array) -> None:
-        distinct = int(distinct_tiles(stream, self.problem, self.counts()))
-        slots = self.slot_count(index, stream, distinct)
-        version = np.arange(len(filled))
-        if len(filled) > slots:
-            self.rows.edge(released[:-slots], filled[slots:], Edge.BUFFER)
-        self.rows.allocations.append(
-            np.stack(
-                np.broadcast_arrays(
-                    self.l.memories.index(stream.memory), self.stage.index, index, version % slots,
-                    self.slot_size(stream), filled, released,
-                )
-            )
+    def build(self) -> tuple[w.Tables, _Sizes, int]:
+        for stage in self.plan.stages:
+            for operand in stage.outputs:
+                self.tensors[operand.name] = len(self.tensors)
+        depth = 1
+        for stage, problem, mapping in zip(self.plan.stages, self.plan.problems, self.plan.mappings, strict=True):
+            depth = max(depth, len(mapping.levels))
+            self.add(stage, problem, mapping)
+        units = [seat.kind for seat in self.seats]
+        seats = [0, units.count(Unit.DMA), units.index(Unit.ARRAY), units.count(Unit.ARRAY),
+                 units.index(Unit.VECTOR), units.index(Unit.HOST), int(self.arch.array.divide == "T")]  # fmt: skip
+        tables = w.Tables(
+            _table(self.stage, w.STAGE_COLUMNS), _table(self.loop, 4), _table(self.stream, w.STREAM_COLUMNS),
+            _table(self.hop, 10), _table(self.source, 5), np.array(self.made_at, np.int64), np.array(seats, np.int64),
         )  # fmt: skip
+        return tables, self.sizes, depth
+
+    def add(self, stage: Stage, problem: Problem, mapping: Mapping) -> None:
+        """Append a stage with its loops, streams, buffers and sources."""
+        nest, sizes, counts = problem.nest, self.sizes, mapping.counts(problem.nest)
+        first_loop, first_stream = len(self.loop), len(self.stream)
+        flat = [(level, loop) for level, loops in enumerate(mapping.levels) for loop in loops]
+        for (level, loop), (dim, count) in zip(flat, counts, strict=True):
+            self.loop.append((LOOPS.index(dim), loop.step, level, count))
+        outside = max((i for i, (dim, _) in enumerate(counts) if dim != "C"), default=-1)
+        run = math.prod(count for _, count in counts[outside + 1 :])
+        self.stage.append([
+            problem.on_array, problem.channelwise, first_loop, len(flat), first_stream, len(problem.streams),
+            *(getattr(nest, dim) for dim in LOOPS), *nest.rows, *nest.columns,
+            self.ahead(problem), run, stage.anchor.op == "linear",
+            self.tensors[self.plan.stages[self.chosen_by].outputs[0].name] if stage.index == self.chosen_by else -1,
+            nest.R * nest.S,
+        ])  # fmt: skip
+        slots = buffer_plan(problem, mapping, self.arch, self.plan.placement.free[stage.index])
+        cursor: dict[str, int] = {}
+        operands = self.plan.placement.operands[stage.index]
+        for stream, operand, held in zip(problem.streams, operands, slots, strict=True):
+            self.add_stream(stage, problem, mapping, stream, operand, held, cursor)
+        steps = math.prod(count for _, count in counts)
+        hops = sum(len(s.memories) for s in problem.streams)
+        sizes.rows += steps * (hops + self.arch.array.count + 1) + 2
+        sizes.outputs = max(sizes.outputs, steps * len(stage.outputs) + 1)
+        for _ in stage.outputs:
+            self.made_at.append(sizes.made)
+            sizes.made += steps
+        sources = sum(row[w.R_SOURCES] for row in self.stream[first_stream:])
+        sizes.fan_in = max(sizes.fan_in, sources + hops * (len(self.seats) + 1) + 4)
+
+    def ahead(self, problem: Problem) -> int:
+        """Tiles that a load runs ahead of their use: the fewest buffers of any stream, less the one in use."""
+        fewest = [
+            self.sram(name).buffers
+            for stream in problem.streams
+            for name, level in zip(stream.memories, stream.levels, strict=True)
+            if level >= 0
+        ]
+        return min(fewest, default=1) - 1
+
+    def sram(self, name: str) -> Sram:
+        memory = self.arch.memory(name)
+        assert isinstance(memory, Sram)
+        return memory
+
+    def add_stream(
+        self, stage: Stage, problem: Problem, mapping: Mapping, stream: Stream, operand: Any, held: list[int],
+        cursor: dict[str, int],
+    ) -> None:  # fmt: skip
+        kept = stream.levels == (-1,)
+        own = operand is not None and stream.role != "output" and operand.name in {o.name for o in stage.outputs}
+        sources = self.sources(operand, stream)
+        resident = self.plan.placement.resident.get(operand.name) if operand is not None and kept else None
+        dims = sum(1 << LOOPS.index(dim) for dim in relevant(stream, problem))
+        self.stream.append([
+            w.ROLES[stream.role], dims, len(self.hop), 0 if kept else len(stream.memories),
+            len(self.source) - len(sources), len(sources),
+            self.tensors.get(operand.name, -1) if operand is not None else -1, kept, stream.halo,
+            bool(operand is not None and operand.chosen), self.fetched_ahead(stage, stream, operand), own, stream.bits,
+            stream.extra_bits_per_k, problem.transposed,
+            resident.address if resident else 0, self.memories.index(stream.memory), resident.size if resident else 0,
+        ])  # fmt: skip
+        if kept:
+            return
+        for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
+            counts = dict.fromkeys(LOOPS, 1)
+            for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
+                counts[dim] *= count
+            distinct = int(distinct_tiles(stream, problem, counts))
+            tile = mapping.tile(problem.nest, level)
+            size = int(slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))))
+            base = cursor.get(memory, 0)
+            cursor[memory] = base + held[hop] * size
+            # Stages take turns at filling a memory from its low and its high end, so that the first tiles of a stage
+            # seldom wait for the last ones of the stage before.
+            up = stage.index % 2 == 0
+            address = base if up else self.plan.placement.free[stage.index][memory] - base - size
+            self.hop.append([
+                self.memories.index(memory), level, held[hop], size, address, size if up else -size,
+                self.sizes.table, self.sizes.slots, self.unit(stream, hop), distinct,
+            ])  # fmt: skip
+            self.sizes.table += distinct
+            self.sizes.slots += held[hop]
+
+    def unit(self, stream: Stream, hop: int) -> int:
+        """Return the unit that moves tiles into (or out of) a memory: a DMA engine, or the link to the memory."""
+        if hop == 0:
+            return 0
+        return [seat.name for seat in self.seats].index(f"link {stream.memories[hop]}")
+
+    def sources(self, operand: Any, stream: Stream) -> list[tuple[int, ...]]:
+        if operand is None or stream.role == "output":
+            return []
+        found: list[tuple[int, ...]] = [
+            (self.tensors[s.name], s.start, s.stop, s.offset, int(s.whole))
+            for s in self.plan.views.sources(operand.name)
+            if s.name in self.tensors
+        ]
+        self.source += found
+        return found
+
+    def fetched_ahead(self, stage: Stage, stream: Stream, operand: Any) -> bool:
+        """Constant weights in a memory of their own need nothing of the stage before but room."""
+        alone = self.sram(stream.memories[0]).holds == ("weight",)
+        return bool(stage.index > 0 and stream.role == "weight" and alone and operand.constant and not operand.chosen)
 
 
-_LOADED = ("input", "index", "weight", "tail")
+def _table(rows: list[Any], columns: int) -> Array:
+    return np.array(rows, np.int64).reshape(-1, columns)
+
+
+def _blank(tables: w.Tables, sizes: _Sizes, units: int) -> tuple[w.Out, Any]:
+    """Return output tables that are large enough; memory that is not written is never touched."""
+    hops, tensors = len(tables.hop), len(tables.made_at)
+    counter = np.zeros(6, np.int64)
+    counter[4] = -1
+    edges = sizes.rows * (sizes.fan_in + 2)
+    accesses = sizes.rows * (sizes.fan_in + 2)
+    out = w.Out(
+        row=np.empty((sizes.rows, w.ROW_COLUMNS), np.int64),
+        edge=np.empty((edges, 4), np.int64),
+        allocation=np.empty((sizes.rows + tensors, w.ALLOCATION_COLUMNS), np.int64),
+        user=np.empty((sizes.rows + tensors, units), np.int64),
+        access=np.empty((accesses, 3), np.int64),
+        made=np.empty(sizes.made + 1, np.int64),
+        made_count=np.zeros(tensors, np.int64),
+        tensor_allocation=np.full(tensors, -1, np.int64),
+        counter=counter,
+    )
+    state = w.State(
+        last=np.full(hops, -1, np.int64),
+        version=np.zeros(hops, np.int64),
+        current=np.full(hops, -1, np.int64),
+        table=np.full(sizes.table + 1, -1, np.int64),
+        slot=np.full(sizes.slots + 1, -1, np.int64),
+        filled=np.zeros(hops, np.int64),
+        queue=np.empty((sizes.outputs, w.QUEUE_COLUMNS), np.int64),
+        ends=np.zeros(2, np.int64),
+    )
+    return out, state
+
+
+# --- prices -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Prices:
+    """Columns of ``TileGraph`` that follow from the architecture."""
+
+    occupy_cycles: Array
+    latency_cycles: Array
+    macs: Array
+    read_bytes: Array
+    write_bytes: Array
+
+
+def price(rows: Array, plan: Plan, arch: Architecture) -> Prices:
+    """Return what every row costs: cycles of its unit, multiplications, and bytes by memory."""
+    n, memories = len(rows), [memory.name for memory in arch.memories]
+    prices = Prices(
+        np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
+        np.zeros((n, len(memories))), np.zeros((n, len(memories))),
+    )  # fmt: skip
+    _price_transfers(rows, prices, plan, arch)
+    _price_arrays(rows, prices, plan, arch)
+    _price_vector(rows, prices, plan, arch)
+    prices.occupy_cycles[rows[:, w.O_KIND] == Kind.SYNC] = arch.control.sync_cycles
+    return prices
+
+
+def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
+    kind = rows[:, w.O_KIND]
+    moves = np.flatnonzero((kind == Kind.LOAD) | (kind == Kind.STORE))
+    own, memories = rows[moves], [memory.name for memory in arch.memories]
+    payload = np.ceil(own[:, w.O_BITS] / 8)
+    rates = np.array([arch.dram.bytes_per_cycle, *(memory.bytes_per_cycle for memory in arch.on_chip)])
+    outer, inner = _ends(own, plan, memories)
+    by_dma = outer == 0
+    burst = arch.dram.burst_bytes
+    bus = np.ceil(payload / np.maximum(1, own[:, w.O_PIECES]) / burst) * burst * own[:, w.O_PIECES]
+    dma = arch.dma.issue_cycles + np.ceil(bus / arch.dram.bytes_per_cycle)
+    link = np.ceil(payload / np.minimum(rates[outer], rates[inner]))
+    loads = own[:, w.O_KIND] == Kind.LOAD
+    prices.occupy_cycles[moves] = np.where(by_dma, dma, link).astype(np.int64)
+    prices.latency_cycles[moves] = np.where(by_dma & loads, arch.dram.latency_cycles, 0)
+    outside = np.where(by_dma, bus, payload)
+    prices.read_bytes[moves, np.where(loads, outer, inner)] = np.where(loads, outside, payload)
+    prices.write_bytes[moves, np.where(loads, inner, outer)] = np.where(loads, payload, outside)
+
+
+def _ends(rows: Array, plan: Plan, memories: list[str]) -> tuple[Array, Array]:
+    """Return the outer and the inner memory of every transfer."""
+    hops: list[tuple[int, int]] = []
+    for problem in plan.problems:
+        for stream in problem.streams:
+            if stream.levels != (-1,):
+                chain = [0, *(memories.index(memory) for memory in stream.memories)]
+                hops += list(pairwise(chain))
+    ends = np.array(hops, np.int64).reshape(-1, 2)[rows[:, w.O_HOP]]
+    return ends[:, 0], ends[:, 1]
+
+
+def _price_arrays(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
+    """Price the array's rows stage by stage; equal stages of equal mappings have equal rows."""
+    computes = np.flatnonzero(rows[:, w.O_KIND] == Kind.COMPUTE)
+    stage_of = rows[computes, w.O_STAGE]
+    memories = [memory.name for memory in arch.memories]
+    firsts = np.searchsorted(stage_of, np.arange(len(plan.stages) + 1))
+    alone = arch.array.model_copy(update={"count": 1})
+    for s, (a, b) in enumerate(pairwise(firsts.tolist())):
+        if a == b:
+            continue
+        mine, problem = computes[a:b], plan.problems[s]
+        cycles, macs, words = _array_work(problem, alone, rows[mine, w.O_REGION : w.O_T1 + 1].tobytes())
+        by_role = {stream.role: stream for stream in problem.streams}
+        for role, name in (("input", "input_reads"), ("weight", "weight_reads"), ("psum", "psum_reads")):
+            at = memories.index(by_role[role].memory)
+            prices.read_bytes[mine, at] += words[name] * by_role[role].bits / 8
+        psum = by_role["psum"]
+        prices.write_bytes[mine, memories.index(psum.memory)] = words["psum_writes"] * psum.bits / 8
+        prices.occupy_cycles[mine], prices.macs[mine] = cycles, macs
+    ports = _port_cycles(prices.read_bytes[computes], prices.write_bytes[computes], arch)
+    prices.occupy_cycles[computes] = np.maximum(prices.occupy_cycles[computes], ports)
+
+
+@lru_cache(maxsize=1024)
+def _array_work(problem: Problem, array: MacArray, columns: bytes) -> tuple[Array, Array, dict[str, Array]]:
+    """Return cycles, MACs and words read and written by the array for each row, summed over the phases.
+
+    ``columns``: (rows, 10) ends k0 k1 p0 p1 q0 q1 c0 c1 t0 t1.
+    """
+    k0, k1, p0, p1, q0, q1, c0, c1, t0, t1 = np.frombuffer(columns, np.int64).reshape(-1, 10).T
+    cycles, macs = np.zeros(len(k0), np.int64), np.zeros(len(k0), np.int64)
+    words = {name: np.zeros(len(k0), np.int64) for name in ("input_reads", "weight_reads", "psum_reads", "psum_writes")}
+    dy, dx = problem.dilation
+    nest = problem.nest
+    stride = nest.rows.stride, nest.columns.stride
+    for a, _, rows, _, _ in phases(nest.R, nest.rows.padding, dy, nest.P):
+        for b, _, columns_, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
+            p, q = _residues(p0, p1, a, dy), _residues(q0, q1, b, dx)
+            some = (p > 0) & (q > 0) & bool(rows and columns_)
+            if not some.any():
+                continue
+            dims: dict[str, Any] = {"N": t1 - t0, "K": k1 - k0, "C": c1 - c0, "P": p, "Q": q, "R": rows, "S": columns_}
+            cycles += np.where(some, array_cycles(array, dims, stride=stride), 0)
+            macs += np.where(some, dims["N"] * dims["K"] * dims["C"] * p * q * rows * columns_, 0)
+            for name, count in array_accesses(array, dims, accumulate=c0 > 0, stride=stride).items():
+                words[name] = words[name] + np.where(some, count, 0)
+    return cycles, macs, words
 
 
 def _residues(start: Array, stop: Array, residue: int, modulus: int) -> Array:
     """Count integers in [start, stop) that are ``residue`` modulo ``modulus``."""
     return (stop - residue + modulus - 1) // modulus - (start - residue + modulus - 1) // modulus
+
+
+def _port_cycles(reads: Array, writes: Array, arch: Architecture) -> Array:
+    """Return the cycles that the busiest memory port needs; a memory reads and writes in the same cycle."""
+    rates = np.array([memory.bytes_per_cycle for memory in arch.on_chip])
+    return np.ceil(np.maximum(reads[:, 1:], writes[:, 1:]) / rates).max(axis=1).astype(np.int64)
+
+
+def _price_vector(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
+    """Price the vector unit's rows: the anchor's windows and the fused tail in one pass."""
+    vectors = np.flatnonzero(rows[:, w.O_KIND] == Kind.VECTOR)
+    own, memories = rows[vectors], [memory.name for memory in arch.memories]
+    region = own[:, w.O_REGION : w.O_REGION + 6]
+    elements = (region[:, 1::2] - region[:, 0::2]).prod(axis=1) * (own[:, w.O_T1] - own[:, w.O_T0])
+    reads, writes = np.zeros((2, len(plan.stages), len(memories)))
+    for s, problem in enumerate(plan.problems):
+        for stream in problem.streams:
+            at = memories.index(stream.memory)
+            if stream.role == "output":
+                writes[s, at] += stream.bits / 8
+            elif stream.role in ("psum", "tail"):
+                reads[s, at] += stream.bits / 8
+            elif not problem.on_array:
+                reads[s, at] += stream.bits / 8 * problem.work_per_output
+    work = np.array([problem.work_per_output for problem in plan.problems])[own[:, w.O_STAGE]]
+    prices.read_bytes[vectors] = elements[:, None] * reads[own[:, w.O_STAGE]]
+    prices.write_bytes[vectors] = elements[:, None] * writes[own[:, w.O_STAGE]]
+    cycles = -(-elements * work // arch.vector.lanes) + arch.vector.pipeline_cycles
+    ports = _port_cycles(prices.read_bytes[vectors], prices.write_bytes[vectors], arch)
+    prices.occupy_cycles[vectors] = np.maximum(cycles, ports)

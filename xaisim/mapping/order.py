@@ -14,9 +14,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.array import Array, GridArray, UnrolledArray
 from xaisim.ir.accumulate import Accumulator, Order
 from xaisim.ir.graph import Graph
-from xaisim.mapping.placement import place
-from xaisim.mapping.stages import nest_of, stages
-from xaisim.mapping.tiling import choose_tiling, problem_of
+from xaisim.mapping.plan import plan_kernel
 
 
 def arrange(graph: Graph, arch: Architecture) -> Graph:
@@ -24,15 +22,11 @@ def arrange(graph: Graph, arch: Architecture) -> Graph:
     waiting = {node.name for node in graph.nodes if _saturates(node.attrs.get("accumulator"))}
     if not waiting:
         return graph
-    parts = stages(graph)
-    placement = place(graph, parts, arch)
-    free = tuple(placement.free.items())
-    orders: dict[str, Order] = {}
-    for stage in parts:
-        if stage.anchor.name in waiting:
-            problem = problem_of(stage, nest_of(stage), placement.streams[stage.index])
-            tiling = choose_tiling(problem, arch, free, stage.name)
-            orders[stage.anchor.name] = order_of(arch.array, tiling.c)
+    plan = plan_kernel(graph, arch)
+    orders = {
+        stage.anchor.name: order_of(arch.array, mapping.tile(problem.nest)["C"])
+        for stage, problem, mapping in zip(plan.stages, plan.problems, plan.mappings, strict=True)
+    }
     nodes = []
     for node in graph.nodes:
         if node.name in waiting:

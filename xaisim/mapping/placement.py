@@ -1,89 +1,169 @@
-"""Placement: which tensors stay on the chip, which streams each stage moves, and what room that leaves for tiles.
+"""Placement: which memories each operand passes through, which tensors stay on the chip, and what room tiles have.
 
-ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward.
+ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward. Feature maps stay
+where a share of their memory is set aside for them (``keep``).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import Sram
 from xaisim.ir.graph import Graph
-from xaisim.mapping.stages import Operand, Stage
-from xaisim.mapping.tiling import Stream, slot_bytes
+from xaisim.mapping.stages import Operand, Stage, Views
+from xaisim.mapping.streams import Stream, slot_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tensor that stays on the chip, and where."""
+
+    memory: str
+    address: int
+    size: int
+    first: int
+    """Stage that makes it."""
+    last: int
+    """Last stage that reads it."""
 
 
 @dataclass(slots=True)
 class Placement:
     """Where everything lives. Lists are by stage index; ``operands`` and ``streams`` run in parallel."""
 
-    free: dict[str, int]
-    """Bytes of each on-chip memory that tiles may use."""
-    resident: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Tensors kept on chip: (memory, address)."""
+    free: list[dict[str, int]]
+    """Bytes of each on-chip memory that the tiles of a stage may use."""
+    resident: dict[str, Kept] = field(default_factory=dict)
     streams: list[tuple[Stream, ...]] = field(default_factory=list)
     operands: list[list[Operand | None]] = field(default_factory=list)
-    resident_streams: list[list[Stream]] = field(default_factory=list)
 
 
-def place(graph: Graph, stages: list[Stage], arch: Architecture) -> Placement:
-    """Choose resident masks and describe every stage's streams."""
-    placement = Placement({memory.name: memory.size for memory in arch.on_chip})
-    _keep_masks(stages, arch, placement)
+def place(graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, points: int = 1) -> Placement:
+    """Choose what stays on the chip and describe every stage's streams.
+
+    ``keep`` is the share of a memory that feature maps may take away from tiles; ``points`` path points are in flight.
+    """
+    varying = varying_tensors(graph) if points > 1 else frozenset()
+    placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
+    _keep_masks(stages, arch, placement, points)
+    if keep:
+        _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
     types = graph.types()
     for stage in stages:
-        streams: list[Stream] = []
-        operands: list[Operand | None] = []
-        kept: list[Stream] = []
         bias_bits = types[stage.anchor.args[2]].element_bits if stage.on_array and len(stage.anchor.args) > 2 else 0
-        for operand in [*stage.operands, None, *stage.outputs]:
-            if operand is None:
-                if stage.on_array:
-                    memory = arch.memory_for("psum").name
-                    streams.append(Stream("psum", arch.array.stored_sum_bits, memory, moved=False))
-                    operands.append(None)
-                continue
-            stays = operand.name in placement.resident
-            stream = Stream(
-                role=operand.role,
-                bits=operand.type.element_bits,
-                memory=placement.resident[operand.name][0] if stays else staging_memory(operand, arch),
-                moved=not stays,
-                halo=operand.role in ("input", "index"),
-                extra_bits_per_k=bias_bits if operand.role == "weight" else 0,
-            )
-            if stays:
-                kept.append(stream)
-            else:
-                streams.append(stream)
-                operands.append(operand)
-        placement.streams.append(tuple(streams))
+        operands: list[Operand | None] = [*stage.operands, *([None] if stage.on_array else []), *stage.outputs]
         placement.operands.append(operands)
-        placement.resident_streams.append(kept)
+        placement.streams.append(tuple(_stream(o, stage, arch, placement, bias_bits, varying) for o in operands))
     return placement
 
 
-def staging_memory(operand: Operand, arch: Architecture) -> str:
-    """Return the on-chip memory whose buffers the tiles of an operand pass through."""
-    memory = arch.memory_for(operand.memory_class)  # type: ignore[arg-type] # one of OPERANDS by construction
-    return memory.name if isinstance(memory, Sram) else arch.memory_for("activation").name
+def varying_tensors(graph: Graph) -> frozenset[str]:
+    """Return the tensors that differ between path points: what follows from the tables of scalars, up to the sum."""
+    varying = {name for name, type in graph.inputs.items() if not type.shape}
+    for node in graph.nodes:
+        if node.op != "accumulate" and any(arg in varying for arg in node.args):
+            varying.add(node.name)
+    return frozenset(varying)
 
 
-def _keep_masks(stages: list[Stage], arch: Architecture, placement: Placement) -> None:
+def _stream(
+    operand: Operand | None, stage: Stage, arch: Architecture, placement: Placement, bias_bits: int,
+    varying: frozenset[str],
+) -> Stream:  # fmt: skip
+    depth = arch.levels
+    if operand is None:
+        chain = arch.memories_for("psum")
+        point = any(node.name in varying for node in stage.nodes)
+        names, levels = tuple(m.name for m in chain), tuple(depth[m.name] for m in chain)
+        return Stream("psum", arch.array.stored_sum_bits, names, levels, moved=False, point=point)
+    kept = placement.resident.get(operand.name)
+    chain = staging_memories(operand, arch)
+    return Stream(
+        role=operand.role,
+        bits=operand.type.element_bits,
+        memories=(kept.memory,) if kept else tuple(memory.name for memory in chain),
+        levels=(-1,) if kept else tuple(depth[memory.name] for memory in chain),
+        moved=not kept,
+        halo=operand.role in ("input", "index"),
+        extra_bits_per_k=bias_bits if operand.role == "weight" else 0,
+        point=operand.name in varying,
+    )
+
+
+def staging_memories(operand: Operand, arch: Architecture) -> tuple[Sram, ...]:
+    """Return the on-chip memories whose buffers the tiles of an operand pass through, from the DRAM inwards."""
+    chain = arch.memories_for(operand.memory_class)  # type: ignore[arg-type] # one of OPERANDS by construction
+    return chain or arch.memories_for("activation")
+
+
+def _keep_masks(stages: list[Stage], arch: Architecture, placement: Placement, points: int) -> None:
     """Keep masks and indices on chip, largest first; leave room for the tiles of those that do not fit."""
-    memory = arch.memory_for("mask")
-    if not isinstance(memory, Sram):
+    chain = arch.memories_for("mask")
+    if not chain:
         return
-    masks = {
-        o.name: slot_bytes(o.type.size_bits) for stage in stages for o in stage.outputs if o.memory_class == "mask"
-    }
+    memory = chain[-1]
+    made = {o.name: (points * slot_bytes(o.type.size_bits), s) for s in stages for o in s.outputs
+            if o.memory_class == "mask"}  # fmt: skip
     room = memory.size if memory.holds == ("mask",) else memory.size // 2
-    if sum(masks.values()) > room:
+    if sum(size for size, _ in made.values()) > room:
         room -= memory.size // 4
     top = memory.size
-    for name, size in sorted(masks.items(), key=lambda item: (-item[1], item[0])):
+    for name, (size, stage) in sorted(made.items(), key=lambda item: (-item[1][0], item[0])):
         if size <= room:
             top, room = top - size, room - size
-            placement.resident[name] = (memory.name, top)
-    placement.free[memory.name] = top
+            placement.resident[name] = Kept(memory.name, top, size, stage.index, len(stages))
+    for free in placement.free:
+        free[memory.name] = top
+
+
+def _keep_maps(
+    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, keep: float, points: int,
+    varying: frozenset[str],
+) -> None:  # fmt: skip
+    """Keep the feature maps that save most traffic for the room and the time that they take.
+
+    Only maps that are read whole and as they are: what a concat, slice or reshape shows is read from DRAM.
+    """
+    views, readers = Views(graph), Counter[str]()
+    made: dict[str, tuple[Operand, int]] = {}
+    last: dict[str, int] = {}
+    barred = set(graph.outputs)
+    for stage in stages:
+        own = {o.name for o in stage.outputs}
+        made |= {o.name: (o, stage.index) for o in stage.outputs if o.memory_class in ("activation", "gradient")}
+        for operand in stage.operands:
+            for source in views.sources(operand.name):
+                if source.name != operand.name or operand.name in own:
+                    barred.add(source.name)
+                last[source.name] = stage.index
+                readers[source.name] += 1
+    wishes = []
+    for name, (operand, first) in made.items():
+        if name in last and name not in barred:
+            size = int(slot_bytes(operand.type.size_bits * (points if name in varying else 1)))
+            wishes.append((-(1 + readers[name]) / (1 + last[name] - first), size, first, name))
+    for _, size, first, name in sorted(wishes):
+        memory = staging_memories(made[name][0], arch)[-1]
+        address = _gap(placement, memory, size, first, last[name], keep)
+        if address is not None:
+            placement.resident[name] = Kept(memory.name, address, size, first, last[name])
+            for s in range(first, last[name] + 1):
+                placement.free[s][memory.name] = min(placement.free[s][memory.name], address)
+
+
+def _gap(placement: Placement, memory: Sram, size: int, first: int, last: int, keep: float) -> int | None:
+    """Return the highest address at which a tensor fits beside all that live with it, within the share set aside."""
+    alive = sorted(
+        (k.address, k.address + k.size)
+        for k in placement.resident.values()
+        if k.memory == memory.name and k.first <= last and first <= k.last
+    )
+    top = memory.size
+    for start, stop in reversed(alive):
+        if top - stop >= size:
+            break
+        top = min(top, start)
+    address = top - size
+    return address if address >= memory.size * (1 - keep) else None

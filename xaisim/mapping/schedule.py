@@ -6,10 +6,8 @@ verify(schedule, arch)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +15,14 @@ import numpy as np
 from xaisim.config import UserError, format_bytes
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
-from xaisim.mapping.lower import Lowering
-from xaisim.mapping.placement import Placement, place
-from xaisim.mapping.rows import Rows
-from xaisim.mapping.stages import Nest, Stage, Views, nest_of, stages
-from xaisim.mapping.tiles import Allocations, Edge, Kind, TileGraph, Unit, seats_of
-from xaisim.mapping.tiling import Tiling, choose_tiling, problem_of
+from xaisim.mapping import walk
+from xaisim.mapping.lower import price, run_walk
+from xaisim.mapping.nest import Mapping
+from xaisim.mapping.placement import Placement
+from xaisim.mapping.plan import Plan, plan_kernel
+from xaisim.mapping.reuse import reuse_edges
+from xaisim.mapping.stages import Nest, Stage, Views
+from xaisim.mapping.tiles import Accesses, Allocations, Edge, TileGraph, seats_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,38 +32,47 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Schedule:
-    """A mapped kernel: stages with their tilings, and all tiles in program order."""
+    """A mapped kernel: the plan with its stages and mappings, and all tiles in program order."""
 
     graph: Graph
-    stages: tuple[Stage, ...]
-    nests: tuple[Nest, ...]
-    tilings: tuple[Tiling, ...]
-    placement: Placement
+    plan: Plan
     tiles: TileGraph
     dram_bytes: int
     """Largest number of bytes alive in DRAM at once, weights included."""
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in program order."""
+        return self.plan.stages
+
+    @property
+    def nests(self) -> tuple[Nest, ...]:
+        """The loop bounds of every stage."""
+        return tuple(problem.nest for problem in self.plan.problems)
+
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """The loops of every stage."""
+        return self.plan.mappings
+
+    @property
+    def placement(self) -> Placement:
+        """Where tensors live."""
+        return self.plan.placement
+
     @cached_property
     def peak_bytes(self) -> dict[str, int]:
         """Return the most bytes in use in each on-chip memory, resident tensors included."""
-        allocations = self.tiles.allocations
-        peaks = {}
-        for index, name in enumerate(self.placement.free, start=1):
-            mine = allocations.memory == index
-            stage = self.tiles.stage[allocations.filled_by[mine]]
-            ends = (allocations.address + allocations.size_bytes)[mine]
-            starts = allocations.address[mine]
-            used = 0
-            for number in np.unique(stage):
-                pairs = {(int(a), int(b)) for a, b in zip(starts[stage == number], ends[stage == number], strict=True)}
-                used = max(used, sum(b - a for a, b in pairs))
-            kept = sum(
-                -(-self.graph.type_of(tensor).size_bits // 64) * 8
-                for tensor, (memory, _) in self.placement.resident.items()
-                if memory == name
-            )
-            peaks[name] = used + kept
-        return peaks
+        a = self.tiles.allocations
+        names = list(self.placement.free[0])
+        used = np.zeros((len(self.stages), 1 + len(names)), np.int64)
+        tile = np.flatnonzero(a.slot >= 0)
+        stage = self.tiles.stage[a.filled_by[tile]]
+        _, first = np.unique(np.stack([stage, a.memory[tile], a.address[tile]]), axis=1, return_index=True)
+        np.add.at(used, (stage[first], a.memory[tile][first]), a.size_bytes[tile][first])
+        for kept in self.placement.resident.values():
+            used[kept.first : kept.last + 1, 1 + names.index(kept.memory)] += kept.size
+        return dict(zip(names, used[:, 1:].max(axis=0).tolist(), strict=True))
 
     def stored_bits(self, op: str) -> int:
         """Return the bits kept from forward to backward by ``positive`` (masks) or ``pool_index`` nodes."""
@@ -90,152 +99,77 @@ def decides_inside(graph: Graph) -> bool:
     return any(constant.chosen for constant in graph.constants.values())
 
 
-def map_kernel(
-    graph: Graph, arch: Architecture, *, sync: bool = False, tilings: Sequence[Tiling] | None = None
-) -> Schedule:
+def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Schedule:
     """Tile, lower and schedule a fixed-point kernel; raise ``UserError`` where it does not fit.
 
-    With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded. Tilings are
-    chosen unless they are given, one per stage.
+    With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded.
     """
-    parts = stages(graph)
-    placement = place(graph, parts, arch)
-    views = Views(graph)
-    lowering = Lowering(arch, placement, views)
-    nests, used = [], []
-    free = tuple(placement.free.items())
-    for stage in parts:
-        nest = nest_of(stage)
-        problem = problem_of(stage, nest, placement.streams[stage.index])
-        tiling = choose_tiling(problem, arch, free, stage.name) if tilings is None else tilings[stage.index]
-        lowering.stage(stage, problem, tiling)
-        if sync and decides_inside(graph) and graph.outputs[0] in {o.name for o in stage.outputs}:
-            lowering.sync(stage, graph.outputs[0])
-        nests.append(nest)
-        used.append(tiling)
-    dram_bytes = _dram_bytes(graph, parts, placement, views)
+    return schedule_of(graph, plan_kernel(graph, arch), arch, sync=sync)
+
+
+def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> Schedule:
+    """Lower the plan of a schedule for another machine: one that differs in speed alone has the same tiles."""
+    return schedule_of(schedule.graph, schedule.plan, arch, sync=sync)
+
+
+def schedule_of(graph: Graph, plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedule:
+    """Lower a plan to tiles in program order."""
+    dram_bytes = _dram_bytes(graph, list(plan.stages), plan.placement, plan.views)
     if dram_bytes > arch.dram.size:
         raise UserError(
             f"{arch.name}: the kernel needs {format_bytes(dram_bytes)} of {arch.dram.name}, "
             f"which has {format_bytes(arch.dram.size)}"
         )
-    tiles = _assemble(lowering.rows, placement, arch)
-    return Schedule(graph, tuple(parts), tuple(nests), tuple(used), placement, tiles, dram_bytes)
+    logits = -1
+    if sync and decides_inside(graph):
+        logits = next(s.index for s in plan.stages if graph.outputs[0] in {o.name for o in s.outputs})
+    out = run_walk(plan, arch, logits)
+    return Schedule(graph, plan, _tile_graph(out, plan, arch), dram_bytes)
 
 
-def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> Schedule:
-    """Lower the mapping of a schedule for another machine: one that differs in speed alone has the same tiles."""
-    return map_kernel(schedule.graph, arch, sync=sync, tilings=schedule.tilings)
-
-
-def _assemble(rows: Rows, placement: Placement, arch: Architecture) -> TileGraph:
-    """Sort rows into program order, give every buffer an address, and turn reuse of addresses into edges."""
-    key = np.concatenate(rows.key)
-    order = np.argsort(key, kind="stable")
-    place_of = np.empty_like(order)
-    place_of[order] = np.arange(len(order))
-    columns = {name: np.concatenate(parts)[order] for name, parts in rows.columns.items()}
-    edges = np.concatenate(rows.edges, axis=1)
-    edges[:2] = place_of[edges[:2]]
-    allocations = np.concatenate(rows.allocations, axis=1)
-    allocations[5:] = place_of[allocations[5:]]
-    address, reuse = _addresses(allocations, placement)
-    columns["unit"] = _seats(columns["unit"], columns["kind"], arch)
-    edges = np.concatenate([edges, reuse, _bus_edges(columns["unit"], arch)], axis=1)
+def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
+    """Price the rows and add the edges of what they share: addresses and the bus."""
+    rows, a = out.row, out.allocation
+    prices = price(rows, plan, arch)
+    unit, occupy = rows[:, walk.O_UNIT], prices.occupy_cycles
+    edges = np.concatenate([out.edge.T, reuse_edges(out), _bus_edges(unit, arch)], axis=1)
     edges = edges[:, np.lexsort((edges[2], edges[0], edges[1]))]
-    memory, _, _, _, size, filled, released = allocations
     return TileGraph(
-        **columns,
+        stage=rows[:, walk.O_STAGE],
+        unit=unit,
+        kind=rows[:, walk.O_KIND],
+        occupy_cycles=occupy,
+        latency_cycles=prices.latency_cycles,
+        macs=prices.macs,
+        read_bytes=prices.read_bytes,
+        write_bytes=prices.write_bytes,
+        stream=rows[:, walk.O_STREAM],
+        region=rows[:, walk.O_REGION : walk.O_REGION + 6],
+        channels=rows[:, walk.O_C0 : walk.O_C1 + 1],
+        points=rows[:, walk.O_T0 : walk.O_T1 + 1],
         edge_from=edges[0],
         edge_to=edges[1],
         edge_kind=edges[2],
         edge_distance=edges[3],
-        edge_hold=np.where(edges[2] == Edge.BUS, columns["occupy_cycles"][edges[0]] - arch.dma.issue_cycles, 0),
-        allocations=Allocations(memory, address, size, filled, released),
+        edge_hold=np.where(edges[2] == Edge.BUS, occupy[edges[0]] - arch.dma.issue_cycles, 0),
+        allocations=Allocations(
+            a[:, walk.A_MEMORY], a[:, walk.A_ADDRESS], a[:, walk.A_SIZE], a[:, walk.A_FILLED], a[:, walk.A_RELEASED],
+            a[:, walk.A_STREAM], a[:, walk.A_SLOT],
+        ),
+        accesses=Accesses(*out.access.T),
         units=seats_of(arch),
-    )
+    )  # fmt: skip
 
 
-def _seats(unit: Array, kind: Array, arch: Architecture) -> Array:
-    """Return which unit of its kind every row runs on: of several engines the last stores, the others take turns."""
-    engines = arch.dma.engines
-    loads = kind == Kind.LOAD
-    seat = np.where(unit == Unit.DMA, engines - 1, unit + engines - 1)
-    seat[loads] = np.arange(int(loads.sum())) % max(1, engines - 1)
-    return seat
-
-
-def _bus_edges(seat: Array, arch: Architecture) -> Array:
+def _bus_edges(unit: Array, arch: Architecture) -> Array:
     """Return the edges of a bus that engines share: it is granted in program order, trip after trip."""
-    rows = np.flatnonzero(seat < arch.dma.engines)
+    rows = np.flatnonzero(unit < arch.dma.engines)
     if arch.dma.engines == 1 or len(rows) == 0:
         return np.zeros((4, 0), np.int64)
     before, distance = np.roll(rows, 1), np.zeros(len(rows), np.int64)
     distance[0] = 1
-    other = seat[before] != seat[rows]
+    other = unit[before] != unit[rows]
     return np.stack([before, rows, np.full(len(rows), int(Edge.BUS)), distance])[:, other]
-
-
-@dataclass(slots=True)
-class _Block:
-    """A range of a memory and the row that last used it (negative: in the trip before)."""
-
-    start: int
-    stop: int
-    row: int
-    distance: int
-
-
-def _addresses(allocations: Array, placement: Placement) -> tuple[Array, Array]:
-    """Return the address of every allocation and the edges that reuse of a range by another stage needs.
-
-    Stages take turns at filling a memory from its low and its high end, so that the first tiles of a stage
-    seldom wait for the last ones of the stage before.
-    """
-    memory, stage, stream, slot, size, filled, released = allocations
-    groups = stage * 64 + stream
-    starts = np.concatenate([[0], np.flatnonzero(groups[1:] != groups[:-1]) + 1, [len(groups)]])
-    free = dict(enumerate(placement.free.values(), start=1))
-    address = np.zeros(len(memory), np.int64)
-    uses: list[tuple[int, int, int, int, int]] = []
-    offset: dict[tuple[int, int], int] = {}
-    for a, b in pairwise(starts):
-        where, s = int(memory[a]), int(stage[a])
-        slots, bytes_each = int(slot[a:b].max()) + 1, int(size[a])
-        first = offset.get((s, where), 0)
-        offset[s, where] = first + slots * bytes_each
-        low = first + slot[a:b] * bytes_each
-        address[a:b] = low if s % 2 == 0 else free[where] - low - bytes_each
-        for i in range(slots):
-            mine = a + np.flatnonzero(slot[a:b] == i)
-            uses.append((where, int(address[mine[0]]), bytes_each, int(filled[mine[0]]), int(released[mine[-1]])))
-    return address, _reuse_edges(uses)
-
-
-def _reuse_edges(uses: list[tuple[int, int, int, int, int]]) -> Array:
-    """Walk two trips over the ranges: who fills a range waits for its last user, in this trip or the one before."""
-    blocks: dict[int, list[_Block]] = {}
-    edges: list[tuple[int, int, int, int]] = []
-    for trip in range(2):
-        for memory_blocks in blocks.values():
-            for block in memory_blocks:
-                block.distance = 1
-        for where, start, size, fills, releases in uses:
-            stop, kept = start + size, []
-            for block in blocks.get(where, []):
-                if block.stop <= start or stop <= block.start:
-                    kept.append(block)
-                    continue
-                if trip == 1:
-                    edges.append((block.row, fills, int(Edge.BUFFER), block.distance))
-                if block.start < start:
-                    kept.append(_Block(block.start, start, block.row, block.distance))
-                if stop < block.stop:
-                    kept.append(_Block(stop, block.stop, block.row, block.distance))
-            kept.append(_Block(start, stop, releases, 0))
-            blocks[where] = kept
-    unique = sorted(set(edges))
-    return np.array(unique, np.int64).reshape(-1, 4).T
 
 
 def _dram_bytes(graph: Graph, parts: list[Stage], placement: Placement, views: Views) -> int:

@@ -92,6 +92,8 @@ class Nest(NamedTuple):
     S: int
     rows: Window
     columns: Window
+    T: int = 1
+    """Path points that one trip works on."""
 
 
 def nest_of(stage: Stage) -> Nest:

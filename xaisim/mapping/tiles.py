@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.memory import OPERANDS
 
 Array = np.ndarray
 
@@ -25,6 +26,7 @@ class Unit(IntEnum):
     ARRAY = 1
     VECTOR = 2
     HOST = 3
+    LINK = 4  # moves tiles from one memory on the chip to the next
 
 
 class Seat(NamedTuple):
@@ -34,14 +36,17 @@ class Seat(NamedTuple):
     name: str
 
 
-SEATS = tuple(Seat(unit, unit.name.lower()) for unit in Unit)
+SEATS = tuple(Seat(unit, unit.name.lower()) for unit in list(Unit)[:4])
 """The units of a machine that has one of each."""
 
 
 def seats_of(arch: Architecture) -> tuple[Seat, ...]:
-    """Return the units of a machine, in the order of ``TileGraph.units``: engines, arrays, vector unit, host."""
+    """Return the units of a machine, in the order of ``TileGraph.units``: engines, arrays, vector unit, host, links."""
     engines = [Seat(Unit.DMA, name) for name in _numbered("dma", arch.dma.engines)]
-    return (*engines, *SEATS[1:])
+    arrays = [Seat(Unit.ARRAY, name) for name in _numbered("array", arch.array.count)]
+    inner = {memory.name for operand in OPERANDS for memory in arch.memories_for(operand)[1:]}
+    links = [Seat(Unit.LINK, f"link {memory.name}") for memory in arch.on_chip if memory.name in inner]
+    return (*engines, *arrays, *SEATS[2:], *links)
 
 
 def _numbered(name: str, count: int) -> list[str]:
@@ -75,6 +80,19 @@ class Allocations(NamedTuple):
     size_bytes: Array
     filled_by: Array
     released_by: Array
+    stream: Array
+    """Which operand's tile it is: an index into all operands of all stages."""
+    slot: Array
+    """Number of the buffer within its stream, or −1 for a tensor that stays on the chip."""
+
+
+class Accesses(NamedTuple):
+    """Which rows use which allocations."""
+
+    row: Array
+    allocation: Array
+    writes: Array
+    """1 where the row writes it."""
 
 
 class TileGraph(NamedTuple):
@@ -91,8 +109,14 @@ class TileGraph(NamedTuple):
     read_bytes: Array
     """(rows, memories): bytes read from each memory of the architecture."""
     write_bytes: Array
+    stream: Array
+    """Which operand a transfer moves: an index into all operands of all stages; −1 for computations."""
     region: Array
-    """(rows, 6): the output region k0 k1 p0 p1 q0 q1 (input region for loads)."""
+    """(rows, 6): the output region k0 k1 p0 p1 q0 q1 (the tensor's region for loads)."""
+    channels: Array
+    """(rows, 2): the channels c0 c1 that a computation sums over."""
+    points: Array
+    """(rows, 2): the path points t0 t1 of a trip that a row works on."""
     edge_from: Array
     edge_to: Array
     edge_kind: Array
@@ -101,6 +125,7 @@ class TileGraph(NamedTuple):
     edge_hold: Array
     """Cycles after its start for which a row holds a shared bus or port (0 for edges that wait for its end)."""
     allocations: Allocations
+    accesses: Accesses
     units: tuple[Seat, ...] = SEATS
 
     @property

@@ -135,6 +135,13 @@ def with_sensitivity(report: Report, *, remap: bool = False) -> Report:
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 
+def _tile_text(t: TimedLaunch, index: int) -> str:
+    """Return a stage's tile and the loops around it: ``K16 C64 P14 Q56; P by 14, K by 16``."""
+    mapping, nest = t.schedule.mappings[index], t.schedule.nests[index]
+    tile = " ".join(f"{dim}{extent}" for dim, extent in mapping.tile(nest).items() if dim != "T" or extent > 1)
+    return f"{tile}; {mapping}"
+
+
 def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
     """Sum the tiles of every stage over all trips."""
     t = analysis.launch
@@ -155,7 +162,7 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
             op="+".join([stage.anchor.op, *dict.fromkeys(node.op for node in stage.tail)]),
             backward=stage.anchor.backward,
             trips=trips,
-            tiling=str(t.schedule.tilings[stage.index]),
+            tiling=_tile_text(t, stage.index),
             macs=int(macs[stage.index]) * trips,
             array_cycles=int(busy[Unit.ARRAY, stage.index]) * trips,
             vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,

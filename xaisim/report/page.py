@@ -7,7 +7,6 @@ Figures come from ``figures.py``, the look from ``page.css``, sorting and zoomin
 
 from __future__ import annotations
 
-import re
 from html import escape
 from pathlib import Path
 
@@ -269,11 +268,10 @@ def _layers(report: Report) -> str:
     columns = [index for index in range(len(head)) if many or index]
     rows = []
     for r in report.layers:
-        tiling = re.sub(r"Tiling\(|order=|[=,')]", "", r.tiling)
         direction = "backward" if r.backward else "forward"
         whole = (
             r.kernel, r.stage, r.op.replace("+", " + "), direction, r.trips, r.macs, r.array_cycles,
-            r.vector_cycles, r.dma_cycles, round(r.dram_bytes), tiling,
+            r.vector_cycles, r.dma_cycles, round(r.dram_bytes), r.tiling,
         )  # fmt: skip
         rows.append(tuple(whole[index] for index in columns))
     names = tuple(head[index] for index in columns)

@@ -19,8 +19,8 @@ from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import Schedule, decides_inside, map_kernel, verify
 from xaisim.mapping.stages import ARRAY_OPS
+from xaisim.mapping.streams import window_work
 from xaisim.mapping.tiles import Unit, seats_of
-from xaisim.mapping.tiling import window_work
 from xaisim.simulate.clock import CAUSE_NAMES, Cause, LoopTiming, run_loop
 
 

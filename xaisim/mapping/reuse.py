@@ -1,0 +1,91 @@
+"""Reuse of addresses: whoever fills a range of a memory waits for everyone who still uses what lay there.
+
+edges = reuse_edges(out)          (4, edges) from, to, kind, distance
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from xaisim.mapping import walk as w
+from xaisim.mapping.tiles import Edge
+
+Array = np.ndarray
+_BUFFER = int(Edge.BUFFER)
+
+
+def reuse_edges(out: w.Out) -> Array:
+    """Return the edges between stages that use the same bytes, and from the end of a trip to the next one's begin.
+
+    Within a stage the walk itself lets a buffer's next tile wait for the last.
+    """
+    uses, users = _uses(out)
+    edges = _walk_ranges(uses, users)
+    return np.unique(edges, axis=0).T if len(edges) else edges.T
+
+
+def _uses(out: w.Out) -> tuple[Array, Array]:
+    """Return (memory, start, stop, row that fills it first) of every slot and the rows that use it last, by unit."""
+    a = out.allocation
+    key = np.where(a[:, w.A_HOP] >= 0, a[:, w.A_HOP] * (1 << 32) + a[:, w.A_SLOT], -1 - np.arange(len(a)))
+    _, first = np.unique(key, return_index=True)
+    _, last = np.unique(key[::-1], return_index=True)
+    last = len(a) - 1 - last
+    order = np.lexsort((a[first, w.A_SLOT], a[first, w.A_STREAM], a[first, w.A_STAGE]))
+    first, last = first[order], last[order]
+    start = a[first, w.A_ADDRESS]
+    uses = np.stack([a[first, w.A_MEMORY], start, start + a[first, w.A_SIZE], a[first, w.A_FILLED]], axis=1)
+    return uses, out.user[last]
+
+
+@njit(cache=True, nogil=True)
+def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
+    """Go over two trips; the second one knows what the trip before left in every range."""
+    count, units = users.shape
+    block = np.empty((4 * count + 4, 5), np.int64)  # memory, start, stop, use, distance
+    edges = np.empty((1024, 4), np.int64)
+    blocks = found = 0
+    for trip in range(2):
+        block[:blocks, 4] = 1
+        for u in range(count):
+            memory, start, stop, fills = uses[u, 0], uses[u, 1], uses[u, 2], uses[u, 3]
+            b, end = 0, blocks
+            while b < end:
+                old = block[b]
+                if old[0] != memory or old[2] <= start or stop <= old[1]:
+                    b += 1
+                    continue
+                if trip == 1:
+                    if found + units >= len(edges):
+                        edges = np.concatenate((edges, np.empty_like(edges)))
+                    for unit in range(units):
+                        if users[old[3], unit] >= 0:
+                            edges[found, 0], edges[found, 1] = users[old[3], unit], fills
+                            edges[found, 2], edges[found, 3] = _BUFFER, old[4]
+                            found += 1
+                head, tail = old[1] < start, stop < old[2]
+                if blocks + 2 >= len(block):
+                    block = np.concatenate((block, np.empty_like(block)))
+                    old = block[b]
+                if head and tail:
+                    block[blocks] = old
+                    block[blocks, 1] = stop
+                    blocks += 1
+                    block[b, 2] = start
+                    b += 1
+                elif head:
+                    block[b, 2] = start
+                    b += 1
+                elif tail:
+                    block[b, 1] = stop
+                    b += 1
+                else:  # gone: the last block takes its place
+                    blocks -= 1
+                    block[b] = block[blocks]
+                    if end > blocks:
+                        end = blocks
+            block[blocks, 0], block[blocks, 1], block[blocks, 2], block[blocks, 3] = memory, start, stop, u
+            block[blocks, 4] = 0
+            blocks += 1
+    return edges[:found]

@@ -1,0 +1,214 @@
+"""Streams: the operands and outputs of a stage as tiles that move, and the facts about one tile.
+
+problem.streams[0]                      Stream("input", bits=16, memories=("activations",), halo=True, …)
+tile_bits(stream, problem, k, c, p, q)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.memory import Sram
+from xaisim.mapping.nest import Mapping
+from xaisim.mapping.stages import Nest, Stage
+
+LOADED = ("input", "index", "weight", "tail")
+"""Roles of streams that are moved towards the array or the vector unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What tiling needs to know of an operand or output: its width, where its tiles wait, and what they follow."""
+
+    role: str
+    bits: int
+    memories: tuple[str, ...]
+    """On-chip memories that its tiles pass through, from the DRAM inwards."""
+    levels: tuple[int, ...]
+    """The level of loops whose tiles each of these memories holds."""
+    moved: bool = True
+    """It crosses the DRAM bus; False for partial sums."""
+    halo: bool = False
+    extra_bits_per_k: int = 0
+    """Bias bits that travel with a weight tile, per filter."""
+    point: bool = False
+    """It differs from one path point to the next."""
+
+    @property
+    def memory(self) -> str:
+        """The memory next to array and vector unit."""
+        return self.memories[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A stage as the tiler sees it; equal problems have equal answers."""
+
+    nest: Nest
+    on_array: bool
+    dilation: tuple[int, int]
+    work_per_output: int
+    """Vector-unit operations per output element."""
+    streams: tuple[Stream, ...]
+    transposed: bool
+    channelwise: bool
+    """Input channels follow output channels (pools, element-wise) instead of being summed."""
+    accumulates: bool = False
+    """Its sum over path points stays in place, so points run innermost."""
+
+
+def problem_of(stage: Stage, nest: Nest, streams: tuple[Stream, ...]) -> Problem:
+    """Reduce a stage to what decides its tiling."""
+    return Problem(
+        nest=nest,
+        on_array=stage.on_array,
+        dilation=(nest.rows.dilation, nest.columns.dilation),
+        work_per_output=window_work(stage, nest),
+        streams=streams,
+        transposed=bool(stage.anchor.attrs.get("transposed")),
+        channelwise=not stage.on_array,
+        accumulates=any(node.op == "accumulate" for node in stage.nodes),
+    )
+
+
+def window_work(stage: Stage, nest: Nest) -> int:
+    """Return the vector unit's operations per output element of the anchor."""
+    op = stage.anchor.op
+    if op == "upsample":
+        return 4  # two taps along each axis
+    if op == "unpool":  # each output element is touched by the windows that cover it
+        return -(-nest.R // nest.rows.dilation) * -(-nest.S // nest.columns.dilation)
+    if op in ("maxpool", "avgpool", "pool_index"):
+        return min(nest.R, nest.rows.extent) * min(nest.S, nest.columns.extent)
+    return 1
+
+
+def tile_bits(stream: Stream, problem: Problem, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
+    """Return the bits of one full tile of a stream, for int sizes or arrays of them."""
+    nest = problem.nest
+    points = t if stream.point else 1
+    if stream.role == "weight":
+        return points * (k * c * nest.R * nest.S * stream.bits + k * stream.extra_bits_per_k)
+    if stream.halo:
+        rows, columns = reach(nest.rows, p), reach(nest.columns, q)
+        return points * (k if problem.channelwise else c) * rows * columns * stream.bits
+    return points * k * p * q * stream.bits
+
+
+def reach(window: Any, outputs: Any) -> Any:
+    """Return the most input elements along one axis that ``outputs`` neighbouring outputs read."""
+    span = ((outputs - 1) * window.stride + window.size - 1) // window.dilation + 1
+    return np.minimum(span, window.extent)
+
+
+def slot_bytes(bits: Any) -> Any:
+    """Return the bytes a tile takes in a buffer: whole 8-byte words."""
+    return -(-bits // 64) * 8
+
+
+def relevant(stream: Stream, problem: Problem) -> str:
+    """Return the loop dimensions that select a tile of the stream."""
+    if stream.role == "weight":
+        dims = "KC"
+    elif stream.halo and not problem.channelwise:
+        dims = "CPQ"
+    else:
+        dims = "KPQ"
+    return dims + "T" if stream.point else dims
+
+
+def distinct_tiles(stream: Stream, problem: Problem, counts: dict[str, Any]) -> Any:
+    """Return how many different tiles a stream has."""
+    return math.prod(counts[dim] for dim in relevant(stream, problem))
+
+
+def changes(stream: Stream, problem: Problem, counts: dict[str, Any], order: str) -> Any:
+    """Return how often a stream's tile changes while the loops run, if only the last one is remembered.
+
+    Every iteration of a loop changes it that is relevant or has a relevant one inside.
+    """
+    dims = relevant(stream, problem)
+    total: Any = 1
+    inside: Any = 1
+    for dim in order:
+        inside = inside * counts[dim]
+        total = np.where((counts[dim] > 1) & (dim in dims), inside, total)
+    return total
+
+
+def open_sums(counts: dict[str, Any], order: str) -> Any:
+    """Return the output tiles whose sums are unfinished at once: those inside the loop over channels."""
+    inner = order[order.index("C") + 1 :]
+    return np.where(counts["C"] > 1, math.prod(counts[dim] for dim in inner), 1)
+
+
+def segment_count(stream: Stream, problem: Problem, k: Any, c: Any, p: Any, q: Any) -> Any:
+    """Return the contiguous pieces of a tile in DRAM, where tensors lie as [C][H][W] and weights as [K][C][R][S].
+
+    Whole rows join into one piece per channel, whole maps into one piece; turned weights are read where they lie.
+    """
+    nest = problem.nest
+    if stream.role == "weight":
+        outer, inner, whole = (c, k, nest.K) if problem.transposed else (k, c, nest.C)
+        return np.where(inner == whole, 1, outer)
+    channels = c if stream.halo and not problem.channelwise else k
+    if stream.halo:
+        rows, columns = reach(nest.rows, p), reach(nest.columns, q)
+        height, width = nest.rows.extent, nest.columns.extent
+    else:
+        rows, columns, height, width = p, q, nest.P, nest.Q
+    return np.where(columns < width, channels * rows, np.where(rows < height, channels, 1))
+
+
+def hops_at(stream: Stream, level: int) -> list[str]:
+    """Return the memory of a stream that holds tiles of a level, if there is one."""
+    return [memory for memory, at in zip(stream.memories, stream.levels, strict=True) if at == level]
+
+
+def buffers(memory: str, arch: Architecture, distinct: Any) -> Any:
+    """Return the tiles of a stream that a memory holds at once."""
+    sram = arch.memory(memory)
+    assert isinstance(sram, Sram)
+    return np.minimum(sram.buffers, distinct)
+
+
+def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[str, int]) -> list[list[int]]:
+    """Return the buffers of every stream in each of its memories: one per tile where the bytes that are left allow."""
+    order = "".join(loop.dim for loops in mapping.levels for loop in loops)
+    plan = [[0] * len(stream.memories) for stream in problem.streams]
+    spare = dict(free)
+    wishes: list[tuple[int, int, int, int]] = []
+    for i, stream in enumerate(problem.streams):
+        for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
+            counts = dict.fromkeys("TKCPQ", 1)
+            for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
+                counts[dim] *= count
+            distinct = distinct_tiles(stream, problem, counts)
+            held = int(buffers(memory, arch, distinct))
+            if stream.role == "psum" and "C" in order:
+                inside = Mapping(mapping.levels[: level + 1]).counts(problem.nest)
+                at = max(j for j, (dim, _) in enumerate(inside) if dim == "C")
+                held = min(distinct, held * math.prod(count for _, count in inside[at + 1 :]))
+            tile = mapping.tile(problem.nest, level)
+            size = int(slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))))
+            plan[i][hop] = held
+            spare[memory] -= held * size
+            if stream.role in LOADED and distinct > held:
+                wishes.append((i, hop, distinct, size))
+    for i, hop, distinct, size in wishes:
+        memory = problem.streams[i].memories[hop]
+        if (distinct - plan[i][hop]) * size <= spare[memory]:
+            spare[memory] -= (distinct - plan[i][hop]) * size
+            plan[i][hop] = distinct
+    return plan
+
+
+def link_bytes_per_cycle(arch: Architecture, outer: str, inner: str) -> float:
+    """Return the rate between two on-chip memories: that of the slower port."""
+    rates = {memory.name: memory.bytes_per_cycle for memory in arch.on_chip}
+    return min(rates[outer], rates[inner])
