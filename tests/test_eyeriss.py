@@ -8,7 +8,8 @@ import pytest
 
 from xaisim.config import load_data
 from xaisim.hardware import Architecture, load_architecture
-from xaisim.validate import eyeriss
+from xaisim.hardware.cost_table import load_costs, scale_energy
+from xaisim.validate import eyeriss, eyeriss_energy
 from xaisim.validate.eyeriss import LAYERS, LIKE_CONV4, Layer, error_of, fold_of, run_layer
 
 ARCH = load_architecture("eyeriss")
@@ -81,3 +82,20 @@ def test_another_chip_would_be_off(change: dict[str, Any]) -> None:
 
 def test_timeloops_layer_takes_its_cycles() -> None:
     assert eyeriss.timeloop_cycles(ARCH) == 86_016
+
+
+def test_the_energy_section_counts_what_the_tables_say() -> None:
+    found = {row[0]: row[3] for row in eyeriss_energy.section().rows}
+    table, to_65nm = load_costs("asic_45nm"), scale_energy(45, 0.9, 65, 1.0)
+    adder, product = table.adder.pj_per_bit * 16, table.multiplier.pj_per_bit2 * 256 + table.multiplier.pj_per_bit * 16
+    file_byte = 0.06 / 16 / 32 * scale_energy(28, 0.9, 65, 1.0)  # pJ per bit moved and byte of the file
+    mac = (adder + product) * to_65nm + 16 * 32 * file_byte
+    assert found["word of a 0.5 kB register file"] == round(16 * 512 * file_byte / mac, 2)
+    assert found["word of DRAM"] == round(16 * 20 / mac, 2)
+    files = 16 * (24 + 448 + 2 * 48) * file_byte
+    macs = 4 * 665_784_864
+    assert found["processing elements"] == round(macs * (mac + files) * 1e-9, 2)
+    words = sum(layer.chip_buffer_mb for layer in [*LAYERS[:2], LIKE_CONV4, *LAYERS[3:]]) / 2  # measured, 10^6
+    word = 16 * 10 / 64 * (100 / 8) ** 0.4746 * to_65nm
+    assert 0.8 < found["global buffer"] / (words * word * 1e-3) < 1.2  # type: ignore[operator]
+    assert found["buses"] is None

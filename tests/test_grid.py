@@ -173,6 +173,11 @@ def test_an_element_holds_what_its_registers_hold() -> None:
     assert held(S=30) == (22, 1, 10)  # a row longer than the window is cut into three
 
 
+def test_a_fold_prints_where_every_loop_runs() -> None:
+    fold = grid_fold(EYERISS, {"N": 1, "K": 64, "C": 192, "P": 13, "Q": 13, "R": 3, "S": 3})
+    assert str(fold) == "places K2 C2 P13 R3, held K16 C4 Q13 S3, passes K2 C24"
+
+
 def test_timeloops_row_stationary_layer_streams_as_it_says() -> None:
     # Timeloop's eyeriss_like has no bus widths, keeps output rows on columns and filter rows and channels on rows.
     array = grid(spatial={"rows": ("R", "C", "K"), "cols": ("P",)}, words_per_cycle=WIDE)

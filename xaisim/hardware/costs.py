@@ -41,11 +41,14 @@ class EnergyModel:
 
         Filling the files is not counted: their words are used many times.
         """
-        cost, files, width = self._table.register_write, array.registers, array.multiplier_bits
-        sums = array.accumulator_bits
+        files, width, sums = array.registers, array.multiplier_bits, array.accumulator_bits
         accesses = ((a_bits, files.input * width), (w_bits, files.weight * width), (2 * sums, files.psum * sums))
-        per_bit = cost.pj_per_bit * self._scale(cost)
-        return sum(per_bit * bits * size / 8 / cost.reference_size for bits, size in accesses)
+        return sum(bits * self.register_pj_per_bit(size / 8) for bits, size in accesses)
+
+    def register_pj_per_bit(self, size_bytes: float) -> float:
+        """Return the energy of a bit read from or written to a register file, in proportion to its size."""
+        cost = self._table.register_write
+        return cost.pj_per_bit * size_bytes / cost.reference_size * self._scale(cost)
 
     def vector_op_pj(self, bits: int) -> float:
         """Return the energy of one operation of a vector lane, counted as an addition."""

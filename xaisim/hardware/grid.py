@@ -88,6 +88,13 @@ class GridFold(NamedTuple):
         """The processing elements that work in a full pass."""
         return _product(self.places.values())
 
+    def __str__(self) -> str:
+        parts = (("places", self.places), ("held", self.held), ("passes", self.passes))
+        return ", ".join(
+            f"{name} {' '.join(f'{dim}{count}' for dim, count in part.items() if count > 1) or 'scalar'}"
+            for name, part in parts
+        )
+
     def covers(self, dims: Dims) -> dict[str, Any]:
         """Return the part of each loop that a full pass does."""
         return {dim: smaller(self.places[dim] * self.held[dim], dims[dim]) for dim in DIMS}
