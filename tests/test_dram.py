@@ -208,6 +208,17 @@ def test_channels_move_their_shares_at_the_same_time() -> None:
     assert shared.row_misses.tolist() == [4 * single.row_misses[0]]
 
 
+def test_a_narrow_port_of_the_chip_makes_long_transfers_longer() -> None:
+    free = dram()
+    narrow = free._replace(port_bytes_per_cycle=10.0)
+    rows = transfers(pieces(0), pieces(0, size=64 * 1024))
+    free_cycles, narrow_cycles = (
+        service(memory, rows, gap_cycles=LONG_GAP).occupancy_cycles for memory in (free, narrow)
+    )
+    assert narrow_cycles.tolist() == [free_cycles[0], 6554]
+    assert free_cycles[1] < 6554
+
+
 def test_closed_rows_are_never_in_the_way_and_never_there_again() -> None:
     rows = transfers(pieces(0), pieces(0), pieces(at(1)))
     opened, closed = service(dram(), rows), service(dram(page_policy="closed"), rows)
@@ -441,6 +452,8 @@ def test_a_dram_is_either_simple_or_timed() -> None:
         "d.yaml: latency_cycles: follows from timing 'ddr4_2400r'; give one of the two (got 40)",
         "d.yaml: burst_bytes: follows from timing 'ddr4_2400r'; give one of the two (got 64)",
     ]
+    with pytest.raises(UserError, match=r"port_bytes_per_cycle: stands beside a timing; .* is all \(got 8\)"):
+        load_data(Dram, {**SIMPLE, "port_bytes_per_cycle": 8})
     text = "name: dram\nkind: dram\nsize: 1GiB\nburst_bytes: 64\nenergy: ddr3\n"
     with pytest.raises(UserError) as error:
         load_yaml(Dram, "d.yaml", text=text)

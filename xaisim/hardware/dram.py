@@ -151,7 +151,7 @@ Timing = Annotated[
 
 
 class DramPort(NamedTuple):
-    """A DRAM as a machine of one clock sees it: with ``timing``, the rate is that of a bus that never pauses.
+    """A DRAM as a machine of one clock sees it: with ``timing``, the rate is that of buses that never pause.
 
     ``latency_cycles`` passes between a read transfer's time on the bus and its data being there.
     """
@@ -164,13 +164,15 @@ class DramPort(NamedTuple):
     latency_cycles: int
     burst_bytes: int
     timing: DramTiming | None
+    port_bytes_per_cycle: float | None
 
 
 class Dram(Config):
     """The memory outside the chip: either a bus with a bandwidth, a latency and a smallest burst, or a ``timing``.
 
     ``latency_cycles`` delays when a transfer's data is there; it does not occupy the bus. Every contiguous segment
-    is rounded up to ``burst_bytes``. ``energy`` names a DRAM row of the cost table.
+    is rounded up to ``burst_bytes``. Beside a ``timing``, ``port_bytes_per_cycle`` is what the chip's own port carries,
+    where that is less than the DRAM's peak. ``energy`` names a DRAM row of the cost table.
     """
 
     name: str = Field(min_length=1)
@@ -180,6 +182,7 @@ class Dram(Config):
     latency_cycles: int | None = Field(default=None, ge=0)
     burst_bytes: int | None = Field(default=None, ge=1)
     timing: Timing | None = None
+    port_bytes_per_cycle: float | None = Field(default=None, gt=0)
     energy: str
 
     @model_validator(mode="after")
@@ -187,6 +190,9 @@ class Dram(Config):
         simple = {key: getattr(self, key) for key in ("bytes_per_cycle", "latency_cycles", "burst_bytes")}
         if self.timing is None:
             problems: list[Problem] = [((k,), "required key missing") for k, v in simple.items() if v is None]
+            if self.port_bytes_per_cycle is not None:
+                text = f"stands beside a timing; without one bytes_per_cycle is all (got {self.port_bytes_per_cycle:g})"
+                problems.append((("port_bytes_per_cycle",), text))
         else:
             text = f"follows from timing {self.timing.name!r}; give one of the two"
             problems = [((k,), f"{text} (got {v:g})") for k, v in simple.items() if v is not None]
@@ -205,13 +211,17 @@ class Dram(Config):
             rate, latency, burst = self.bytes_per_cycle, self.latency_cycles, self.burst_bytes
         else:
             ratio = t.cycles_per_clock(clock_mhz)
-            rate = float(t.channels * t.burst_bytes / (t.burst_clocks * ratio))
+            peak = float(t.channels * t.burst_bytes / (t.burst_clocks * ratio))
+            rate = min(peak, self.port_bytes_per_cycle or peak)
             latency = math.ceil(t.CL * ratio + exact(t.controller_ns) * exact(clock_mhz) / 1000)
             burst = t.burst_bytes
-        return DramPort(self.name, self.size, self.energy, clock_mhz, rate, latency, burst, t)
+        return DramPort(
+            self.name, self.size, self.energy, clock_mhz, rate, latency, burst, t, self.port_bytes_per_cycle
+        )
 
     def __str__(self) -> str:
-        what = str(self.timing)
+        port = "" if self.port_bytes_per_cycle is None else f", port {self.port_bytes_per_cycle:g} B/cycle"
+        what = f"{self.timing}{port}"
         if self.bytes_per_cycle is not None:
             what = f"{self.bytes_per_cycle:g} B/cycle, latency {self.latency_cycles}, burst {self.burst_bytes} B"
         return f"{self.name}: {self.energy} {format_bytes(self.size)}, {what}"
