@@ -183,6 +183,6 @@ def walk(dram: DramPort, transfers: Transfers, gap: int = 0) -> Walk:
 def occupancy_cycles(t: DramTiming, clock_mhz: float, clocks: int) -> int:
     """Return a transfer's accelerator cycles, refresh included, by exact fractions."""
     tck = Fraction(repr(t.tck_ns))
-    pause = Fraction(repr(t.refresh_ns)) + (t.RP + t.RCD) * tck
+    pause = Fraction(repr(t.refresh_ns)) + (t.RTP + t.RP + t.RCD) * tck
     refresh = math.ceil(clocks * pause / (Fraction(repr(t.refresh_every_ns)) - pause))
     return math.ceil((clocks + refresh) * tck * Fraction(repr(clock_mhz)) / 1000)

@@ -15,6 +15,7 @@ from tests import dram_reference as reference
 from xaisim.config import UserError, load_data, load_yaml, shipped_names
 from xaisim.hardware import Dram, DramPort, DramTiming, load_dram_timing
 from xaisim.hardware.dram_service import Service, Transfers, service
+from xaisim.validate import dram as validate_dram
 
 PRESETS = shipped_names("arch_configs/dram")
 MIB = 1 << 20
@@ -159,7 +160,7 @@ def test_a_long_read_streams_at_the_peak_rate_minus_refresh(name: str) -> None:
     size = 64 * MIB
     served = service(memory, transfers(pieces(0, size=size)), gap_cycles=LONG_GAP)
     peak_ns = size / t.peak_bytes_per_ns
-    share = (t.refresh_ns + (t.RP + t.RCD) * t.tck_ns) / t.refresh_every_ns
+    share = (t.refresh_ns + (t.RTP + t.RP + t.RCD) * t.tck_ns) / t.refresh_every_ns
     # Rows open behind the data of others: all that is added is the first one's opening.
     most_ns = (peak_ns + (t.RCD + 4 * t.RRD_L) * t.tck_ns) / (1 - share)
     taken_ns = served.occupancy_cycles[0] * 5.0
@@ -194,7 +195,7 @@ def test_two_rows_of_one_bank_take_its_row_cycle_each() -> None:
 
 def test_refresh_takes_its_share_of_the_time_that_the_dram_is_used() -> None:
     served = service(dram(), transfers(*[pieces(0, size=MIB)] * 3))
-    pause = 260 + 11 + 9
+    pause = 260 + 7 + 11 + 9
     for held, refresh in zip(clocks(served), served.refresh_cycles.tolist(), strict=True):
         assert refresh == -(-held * pause // (7800 - pause))
 
@@ -400,7 +401,7 @@ IMPOSSIBLE = [
         {"RTW": 5},
         "RTW: must be at least CL + burst - CWL, or read and write data meet on the bus, 6 clocks (got 5)",
     ),
-    ({"refresh_ns": 7780.0}, "refresh_ns: must be below refresh_every_ns - (RP + RCD), 7780 (got 7780)"),
+    ({"refresh_ns": 7780.0}, "refresh_ns: must be below refresh_every_ns less RTP + RP + RCD, 7773 (got 7780)"),
     ({"banks": 12}, "banks: must be a power of two (got 12)"),
     ({"banks": 1}, "banks: must be divisible by bank_groups, 2 (got 1)"),
     ({"channels": 3, "interleave": "256B"}, "channels: must be a power of two (got 3)"),
@@ -519,3 +520,15 @@ def test_every_key_of_a_timing_changes_what_a_transfer_costs(key: str) -> None:
     one, other = (service(memory, transfers(*rows, writes=writes)) for memory in (slow, fast))
     same = all((a == b).all() for a, b in zip(one, other, strict=True))
     assert not same or slow.latency_cycles != fast.latency_cycles
+
+
+# The section of the validation page -----------------------------------------------------------------------------------
+
+
+def test_the_validation_section_holds_and_notices_a_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = validate_dram.section()
+    assert found.exact
+    assert found.verdict == "25 of 25 equal"
+    wrong = validate_dram.PUBLISHED[1]._replace(RP=17)
+    monkeypatch.setattr(validate_dram, "PUBLISHED", (wrong,))
+    assert validate_dram.section().verdict == "4 of 5 equal"

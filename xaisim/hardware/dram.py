@@ -103,8 +103,12 @@ class DramTiming(Config):
 
     @property
     def refresh_pause_ns(self) -> Fraction:
-        """What a refresh takes from the bus: all rows are closed, RFC passes, and a row is opened again."""
-        return exact(self.refresh_ns) + (self.RP + self.RCD) * exact(self.tck_ns)
+        """From the last read before a refresh to the first one behind it: close the row, refresh, open it again."""
+        return exact(self.refresh_ns) + self._around_refresh
+
+    @property
+    def _around_refresh(self) -> Fraction:
+        return (self.RTP + self.RP + self.RCD) * exact(self.tck_ns)
 
     @property
     def refresh_per_clock(self) -> Fraction:
@@ -289,13 +293,10 @@ def _timing_problems(t: DramTiming) -> list[Problem]:
                 text = f"with one bank group must equal {long}, {getattr(t, long)} (got {getattr(t, short)})"
                 problems.append(((short,), text))
     if t.refresh_pause_ns >= exact(t.refresh_every_ns):
-        text = f"must be below refresh_every_ns - (RP + RCD), {float(_refresh_limit(t)):g} (got {t.refresh_ns:g})"
+        limit = float(exact(t.refresh_every_ns) - t._around_refresh)
+        text = f"must be below refresh_every_ns less RTP + RP + RCD, {limit:g} (got {t.refresh_ns:g})"
         problems.append((("refresh_ns",), text))
     return problems
-
-
-def _refresh_limit(t: DramTiming) -> Fraction:
-    return exact(t.refresh_every_ns) - (t.RP + t.RCD) * exact(t.tck_ns)
 
 
 def _map_problems(t: DramTiming) -> list[Problem]:
