@@ -365,6 +365,41 @@ def validate(context: click.Context, only: tuple[str, ...], output: Path | None,
     context.exit(0 if holds else 1)
 
 
+@main.command(short_help="Write the systolic array of an architecture as Verilog.")
+@click.argument("arch")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Where it goes.")
+@click.option("--dataflow", metavar="os|ws|is", help="Instead of the architecture's.")
+@click.option("--folds", metavar="serialised|pipelined", help="Instead of the architecture's.")
+@click.option("--rows", metavar="N", type=int, help="Instead of the architecture's.")
+@click.option("--cols", metavar="N", type=int, help="Instead of the architecture's.")
+@click.option("--inputs", metavar="FORMAT", help="q8 or u8: 8 bits, signed or not.  [default: as the multipliers]")
+@click.option("--weights", metavar="FORMAT", help="As --inputs.")
+@click.option("--outputs", metavar="FORMAT", help="As --inputs.")
+@click.option("--rounding", metavar="MODE", default="rnd", help="Of the outputs.  [default: rnd]")
+@click.option("--overflow", metavar="MODE", default="sat", help="Of the outputs.  [default: sat]")
+@click.option("--force", is_flag=True, help="Replace an existing result in the output directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print parameters and files as JSON and nothing else.")
+def rtl(arch: str, output: Path, force: bool, as_json: bool, **options: Any) -> None:
+    """Write the systolic array of ARCH as Verilog, with a testbench and a page on its ports.
+
+    ARCH is a name or a file. Cycles and bits are those of the simulator: see docs/rtl.md.
+
+    \b
+    xaisim rtl edge_systolic_16_ws -o array
+    xaisim rtl edge_systolic_16 -o array --rows 8 --cols 8 --inputs u8 --weights q8 --outputs u8
+    """
+    from xaisim.report.save import check_directory, save_files
+    from xaisim.rtl.generate import RTL_FILES, files_of, write_texts
+
+    check_directory(output, RTL_FILES, force=force)
+    design, texts = files_of(arch, options)
+    save_files(output, RTL_FILES, partial(write_texts, texts), force=force)
+    if as_json:
+        click.echo(json.dumps({"parameters": design.parameters(), "files": sorted(texts)}))
+    else:
+        click.echo(f"{design.array}\n\nwritten to {output}")
+
+
 @main.command(name="list", short_help="List what ships, by name.")
 def list_choices() -> None:
     """List what ships: models, methods, architectures, workloads, rules, numerics."""
