@@ -16,6 +16,7 @@ from xaisim.config import UserError, format_bytes
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping import walk
+from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
 from xaisim.mapping.lower import price, run_walk
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
@@ -37,8 +38,18 @@ class Schedule:
     graph: Graph
     plan: Plan
     tiles: TileGraph
-    dram_bytes: int
-    """Largest number of bytes alive in DRAM at once, weights included."""
+    layout: Layout
+    """Where tensors lie in DRAM."""
+
+    @property
+    def dram_bytes(self) -> int:
+        """Largest number of bytes in use in DRAM at once, weights included."""
+        return self.layout.size
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """What every transfer over the bus copies."""
+        return pieces_of(self.tiles, self.graph, self.plan, self.layout)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -114,17 +125,17 @@ def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> 
 
 def schedule_of(graph: Graph, plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedule:
     """Lower a plan to tiles in program order."""
-    dram_bytes = _dram_bytes(graph, list(plan.stages), plan.placement, plan.views)
-    if dram_bytes > arch.dram.size:
+    layout = layout_of(graph, plan)
+    if layout.size > arch.dram.size:
         raise UserError(
-            f"{arch.name}: the kernel needs {format_bytes(dram_bytes)} of {arch.dram.name}, "
+            f"{arch.name}: the kernel needs {format_bytes(layout.size)} of {arch.dram.name}, "
             f"which has {format_bytes(arch.dram.size)}"
         )
     logits = -1
     if sync and decides_inside(graph):
         logits = next(s.index for s in plan.stages if graph.outputs[0] in {o.name for o in s.outputs})
     out = run_walk(plan, arch, logits)
-    return Schedule(graph, plan, _tile_graph(out, plan, arch), dram_bytes)
+    return Schedule(graph, plan, _tile_graph(out, plan, arch), layout)
 
 
 def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
@@ -170,36 +181,6 @@ def _bus_edges(unit: Array, arch: Architecture) -> Array:
     distance[0] = 1
     other = unit[before] != unit[rows]
     return np.stack([before, rows, np.full(len(rows), int(Edge.BUS)), distance])[:, other]
-
-
-def _dram_bytes(graph: Graph, parts: list[Stage], placement: Placement, views: Views) -> int:
-    """Return the peak of live tensors in DRAM over the stages, with all constants."""
-    last: dict[str, int] = {}
-    for stage in parts:
-        for operand in stage.operands:
-            for source in views.sources(operand.name):
-                last[source.name] = stage.index
-    for output in graph.outputs:
-        for source in views.sources(output):
-            last[source.name] = len(parts)
-    types = graph.types()
-    constants = sum(-(-c.type.size_bits // 8) for c in graph.constants.values())
-    live = sum(-(-graph.inputs[name].size_bits // 8) for name in graph.inputs)
-    peak = live
-    dying: dict[int, list[str]] = {}
-    for name, stage_index in last.items():
-        dying.setdefault(stage_index, []).append(name)
-    born: set[str] = set()
-    for stage in parts:
-        for made in stage.outputs:
-            if made.name not in placement.resident:
-                live += -(-made.type.size_bits // 8)
-                born.add(made.name)
-        peak = max(peak, live)
-        for name in dying.get(stage.index, ()):
-            if name in born:
-                live -= -(-types[name].size_bits // 8)
-    return constants + peak
 
 
 def verify(schedule: Schedule, arch: Architecture) -> None:

@@ -6,6 +6,7 @@ stages(graph)     conv → requant → relu → positive becomes one stage that 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -153,7 +154,7 @@ class Views:
         if node is None:
             return [Source(name, 0, channels, 0, whole=False)]
         if node.op == "reshape":
-            return [Source(s.name, 0, channels, 0, whole=True) for s in self.sources(node.args[0])]
+            return self._reshaped(node)
         if node.op == "slice":
             first, last = node.attrs["start"], node.attrs["stop"]
             return [
@@ -162,11 +163,22 @@ class Views:
                 for s in self.sources(node.args[0])
                 if s.start < last and first < s.stop
             ]  # fmt: skip
-        parts, base = [], 0
+        parts: list[Source] = []
+        base = 0
         for arg in node.args:
             parts += [s._replace(start=s.start + base, stop=s.stop + base) for s in self.sources(arg)]
             base += volume(self.types[arg].shape)[0]
         return parts
+
+    def _reshaped(self, node: Node) -> list[Source]:
+        """Elements keep their order; each tensor's share of them is counted in channels of the new shape."""
+        _, height, width = volume(self.types[node.args[0]].shape)
+        _, rows, columns = volume(node.type.shape)
+        ratio = Fraction(height * width, rows * columns)
+        return [
+            s._replace(start=int(s.start * ratio), stop=int(s.stop * ratio), whole=True)
+            for s in self.sources(node.args[0])
+        ]
 
 
 class _Grouping:
