@@ -11,30 +11,24 @@ import numpy as np
 
 from xaisim.config import load_data, shipped_names
 from xaisim.hardware import Dram, DramPort
-from xaisim.hardware.dram_service import Service, Transfers, service
+from xaisim.hardware.dram_service import Pieces, Service, service
 
 SIZE = 1 << 30
 CLOCK_MHZ = 1000.0
 
 
-def streams(count: int, size: int) -> Transfers:
-    """Return transfers of ``size`` bytes that follow each other."""
-    one, none = np.ones(count, np.int64), np.zeros(count, np.int64)
-    return Transfers(np.arange(count) * size, one, none, one, none, one * size, none)
+def reads(address: np.ndarray, size: int) -> Pieces:
+    """Return transfers of ``size`` bytes each."""
+    one, none = np.ones_like(address), np.zeros_like(address)
+    return Pieces(np.arange(len(address)), 8 * address, one, none, one, none, one * 8 * size)
 
 
-def singles(count: int) -> Transfers:
-    """Return reads of 64 bytes at addresses drawn at random."""
-    one, none = np.ones(count, np.int64), np.zeros(count, np.int64)
-    address = np.random.default_rng(0).integers(0, SIZE // 64, count) * 64
-    return Transfers(address, one, none, one, none, one * 64, none)
-
-
-def timed(dram: DramPort, transfers: Transfers) -> tuple[Service, float]:
-    """Return the service and the processor's time for it, compiled and warm."""
-    service(dram, transfers)
+def timed(dram: DramPort, pieces: Pieces) -> tuple[Service, float]:
+    """Return the service of reads and the processor's time for it, compiled and warm."""
+    write = np.zeros(len(pieces.transfer), bool)
+    service(dram, pieces, write)
     begin = time.process_time()
-    return service(dram, transfers), time.process_time() - begin
+    return service(dram, pieces, write), time.process_time() - begin
 
 
 def main() -> None:
@@ -45,8 +39,8 @@ def main() -> None:
     for name in shipped_names("arch_configs/dram"):
         data = {"name": "dram", "kind": "dram", "size": f"{SIZE}B", "timing": name, "energy": "generic"}
         dram = load_data(Dram, data).port(CLOCK_MHZ)
-        stream, stream_s = timed(dram, streams(64, 4 << 20))
-        single, single_s = timed(dram, singles(200_000))
+        stream, stream_s = timed(dram, reads(np.arange(64) * (4 << 20), 4 << 20))
+        single, single_s = timed(dram, reads(np.random.default_rng(0).integers(0, SIZE // 64, 200_000) * 64, 64))
         rate = stream.bus_bytes.sum() / stream.occupancy_cycles.sum() / dram.bytes_per_cycle
         refresh = stream.refresh_cycles.sum() / stream.occupancy_cycles.sum()
         print(

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from xaisim.hardware.dram import DramPort, DramTiming
-from xaisim.hardware.dram_service import Transfers
+from xaisim.hardware.dram_service import Pieces
 
 
 class Command(NamedTuple):
@@ -103,17 +103,17 @@ def place_of(t: DramTiming, size: int, byte: int) -> tuple[tuple[int, int, int],
     return (channel, value["Bg"], value["Ba"]), value["Ro"]
 
 
-def bursts_of(t: DramTiming, transfers: Transfers, i: int) -> list[int]:
-    """Return the first bytes of a transfer's bursts in order; neighbouring pieces share one that both need."""
+def bursts_of(t: DramTiming, pieces: Pieces, transfer: int) -> list[int]:
+    """Return the first bytes of a transfer's bursts in order; neighbouring runs share one that both need."""
     size = t.bus_bits // 8 * t.burst_length
     found: list[int] = []
     final = -1
-    for outer in range(int(transfers.n_outer[i])):
-        for inner in range(int(transfers.n_inner[i])):
-            start = int(transfers.address[i] + outer * transfers.stride_outer[i] + inner * transfers.stride_inner[i])
-            piece = list(range(start // size, (start + int(transfers.piece_bytes[i]) - 1) // size + 1))
-            found += piece[1:] if piece[0] == final else piece
-            final = piece[-1]
+    for number, address, outer, outer_stride, inner, inner_stride, bits in zip(*pieces, strict=True):
+        starts = [int(address + o * outer_stride + i * inner_stride) for o in range(outer) for i in range(inner)]
+        for start in starts if number == transfer and bits else []:
+            run = list(range(start // (8 * size), (start + int(bits) - 1) // (8 * size) + 1))
+            found += run[1:] if run[0] == final else run
+            final = run[-1]
     return [burst * size for burst in found]
 
 
@@ -127,8 +127,8 @@ class Walk(NamedTuple):
     """For each command of the log: when the controller itself was ready for it."""
 
 
-def walk(dram: DramPort, transfers: Transfers, gap: int = 0) -> Walk:
-    """Issue every command as early as the rules, the order and the controller's view allow."""
+def walk(dram: DramPort, pieces: Pieces, is_write: list[bool], gap: int = 0) -> Walk:
+    """Issue every command as early as the rules, the order and the controller's view allow; no transfer is empty."""
     t = dram.timing
     assert t is not None
     burst_clocks = t.burst_length // t.transfers_per_clock
@@ -143,14 +143,14 @@ def walk(dram: DramPort, transfers: Transfers, gap: int = 0) -> Walk:
         allowed.append(not_before)
         return clock
 
-    for i, write in enumerate(bool(w) for w in transfers.is_write):
+    for i, write in enumerate(is_write):
         if t.page_policy == "closed":
             open_rows.clear()
         begins.append(begin)
         seen: dict[int, list[int]] = {}
         counts = {"hit": 0, "miss": 0, "conflict": 0}
         first, marks = 0, []
-        for byte in bursts_of(t, transfers, i):
+        for byte in bursts_of(t, pieces, i):
             place, row = place_of(t, dram.size, byte)
             mine = seen.setdefault(place[0], [])
             visible = mine[-t.lookahead_bursts] if len(mine) >= t.lookahead_bursts else begin
@@ -169,11 +169,11 @@ def walk(dram: DramPort, transfers: Transfers, gap: int = 0) -> Walk:
         last = max(max(clocks) for clocks in seen.values())
         recovery = t.CWL + burst_clocks + t.WR if write else t.RTP
         marks.append(last + recovery + (t.RP if t.page_policy == "closed" else 0))
-        if i + 1 < len(transfers.is_write):
+        if i + 1 < len(is_write):
             turn = t.CWL + burst_clocks + t.WTR if write else t.RTW
-            marks.append(last + (t.CCD_L if bool(transfers.is_write[i + 1]) == write else turn))
+            marks.append(last + (t.CCD_L if is_write[i + 1] == write else turn))
         quiet = max([last + burst_clocks, *marks])
-        turned = int(i > 0 and bool(transfers.is_write[i - 1]) != write)
+        turned = int(i > 0 and is_write[i - 1] != write)
         clocks = max(last + burst_clocks, quiet - gap) - begin
         columns.append((clocks, first, sum(counts.values()), *counts.values(), turned))
         begin = quiet

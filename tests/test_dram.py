@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests import dram_reference as reference
 from xaisim.config import UserError, load_data, load_yaml, shipped_names
 from xaisim.hardware import Dram, DramPort, DramTiming, load_dram_timing
-from xaisim.hardware.dram_service import Service, Transfers, service
+from xaisim.hardware.dram_service import Pieces, Service, service
 from xaisim.validate import dram as validate_dram
 
 PRESETS = shipped_names("arch_configs/dram")
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 TIMES = ["CL", "CWL", "RCD", "RP", "RAS", "CCD_S", "CCD_L", "RRD_S", "RRD_L", "FAW", "RTP", "WR", "RTW", "WTR"]
 LONG_GAP = 10_000  # cycles behind a transfer in which every rule that it set runs out
-Pieces = tuple[int, int, int, int, int, int]
+Run = tuple[int, int, int, int, int, int]
 
 
 def dram(size: str = "1MiB", **changes: Any) -> DramPort:
@@ -56,14 +56,24 @@ def at(row: int, bank: int = 0, group: int = 0, burst: int = 0) -> int:
     return (((row * 4 + bank) * 2 + group) * 16 + burst) * 64
 
 
-def pieces(address: int, *, inner: tuple[int, int] = (1, 0), outer: tuple[int, int] = (1, 0), size: int = 64) -> Pieces:
-    """Return a transfer of pieces of ``size`` bytes, (count, stride) per axis."""
+def pieces(address: int, *, inner: tuple[int, int] = (1, 0), outer: tuple[int, int] = (1, 0), size: int = 64) -> Run:
+    """Return runs of ``size`` bytes, (count, stride in bytes) per axis: a transfer or a part of one."""
     return (address, *outer, *inner, size)
 
 
-def transfers(*rows: Pieces, writes: Any = 0) -> Transfers:
-    columns = np.array(rows, np.int64).reshape(-1, 6).T
-    return Transfers(*columns, np.broadcast_to(np.array(writes, np.int64), len(rows)))
+class Stream(NamedTuple):
+    """What ``service`` is given."""
+
+    pieces: Pieces
+    is_write: np.ndarray
+
+
+def transfers(*rows: Run | list[Run], writes: Any = 0) -> Stream:
+    """Return transfers, each of one kind of runs or of several."""
+    parts = [(i, *run) for i, row in enumerate(rows) for run in (row if isinstance(row, list) else [row])]
+    transfer, address, outer, outer_stride, inner, inner_stride, size = np.array(parts, np.int64).T
+    bits = (8 * address, outer, 8 * outer_stride, inner, 8 * inner_stride, 8 * size)
+    return Stream(Pieces(transfer, *bits), np.broadcast_to(np.array(writes, np.int64), len(rows)))
 
 
 def clocks(s: Service) -> list[int]:
@@ -83,7 +93,7 @@ SIX_BANKS = pieces(0, inner=(3, at(0, 1)), outer=(2, at(0, 0, 1)))
 Form = Callable[[DramTiming], int]
 
 # The rule that binds, what makes it bind, and the last column command of the transfer.
-WITHIN: dict[str, tuple[str, dict[str, int], Pieces, bool, Form]] = {
+WITHIN: dict[str, tuple[str, dict[str, int], Run, bool, Form]] = {
     "a row is read RCD after it was opened": ("RCD", {}, pieces(0), False, lambda t: t.RCD),
     "a row is written RCD after it was opened": ("RCD", {}, pieces(0), True, lambda t: t.RCD),
     "bursts of one row": ("CCD_L", {}, SAME_ROW, False, lambda t: t.RCD + t.CCD_L),
@@ -105,12 +115,12 @@ def test_a_rule_opens_exactly_on_time(case: str) -> None:
     value = {**SMALL, **changes}[rule]
     for clock in (value, value + 1):
         memory = dram(**{**changes, rule: clock})
-        served = service(memory, transfers(row, writes=write), gap_cycles=LONG_GAP)
+        served = service(memory, *transfers(row, writes=write), gap_cycles=LONG_GAP)
         assert clocks(served) == [form(timing_of(memory)) + 4]
 
 
 # The rule that binds between a transfer and the next, and how long the first one holds the DRAM when no gap follows.
-BETWEEN: dict[str, tuple[str, dict[str, int], list[Pieces], list[int], Form]] = {
+BETWEEN: dict[str, tuple[str, dict[str, int], list[Run], list[int], Form]] = {
     "the next read": ("CCD_L", {"CCD_L": 40}, [pieces(0)] * 2, [0, 0], lambda t: t.RCD + t.CCD_L),
     "the bus turns to writing": ("RTW", {"RTW": 40}, [pieces(0)] * 2, [0, 1], lambda t: t.RCD + t.RTW),
     "the bus turns to reading": ("WTR", {"WTR": 30}, [pieces(0)] * 2, [1, 0], lambda t: t.RCD + t.CWL + 4 + t.WTR),
@@ -130,12 +140,12 @@ def test_a_transfer_holds_the_dram_until_the_next_can_begin_and_a_gap_hides_that
         memory = dram(**{**changes, rule: clock})
         held, moved = form(timing_of(memory)), timing_of(memory).RCD + 4
         for gap in (0, 1, held - moved, held - moved + 1, LONG_GAP):
-            served = service(memory, transfers(*rows, writes=writes), gap_cycles=gap)
+            served = service(memory, *transfers(*rows, writes=writes), gap_cycles=gap)
             assert clocks(served)[0] == max(moved, held - gap)
 
 
 def test_the_turn_of_the_bus_is_counted_where_it_happens() -> None:
-    served = service(dram(), transfers(*[pieces(0)] * 5, writes=[0, 1, 1, 0, 0]))
+    served = service(dram(), *transfers(*[pieces(0)] * 5, writes=[0, 1, 1, 0, 0]))
     assert served.turn_rounds.tolist() == [0, 1, 0, 1, 0]
 
 
@@ -144,7 +154,7 @@ def test_the_next_bank_opens_as_many_bursts_ahead_as_the_controller_sees(lookahe
     # 16 bursts of one row at CCD_L, then another bank: its command is seen ``lookahead`` column commands early.
     memory = dram(lookahead_bursts=lookahead, bank_groups=1, CCD_S=6, RRD_S=5)
     t = timing_of(memory)
-    served = service(memory, transfers(pieces(0, size=17 * 64)), gap_cycles=LONG_GAP)
+    served = service(memory, *transfers(pieces(0, size=17 * 64)), gap_cycles=LONG_GAP)
     sixteenth = t.RCD + 15 * t.CCD_L
     seen = sixteenth - (lookahead - 1) * t.CCD_L
     assert clocks(served) == [max(seen + t.RCD, sixteenth + t.CCD_L) + 4]
@@ -158,7 +168,7 @@ def test_a_long_read_streams_at_the_peak_rate_minus_refresh(name: str) -> None:
     memory = preset(name)
     t = timing_of(memory)
     size = 64 * MIB
-    served = service(memory, transfers(pieces(0, size=size)), gap_cycles=LONG_GAP)
+    served = service(memory, *transfers(pieces(0, size=size)), gap_cycles=LONG_GAP)
     peak_ns = size / t.peak_bytes_per_ns
     share = (t.refresh_ns + (t.RTP + t.RP + t.RCD) * t.tck_ns) / t.refresh_every_ns
     # Rows open behind the data of others: all that is added is the first one's opening.
@@ -175,7 +185,7 @@ def test_a_row_of_an_open_bank_is_there_after_rp_rcd_cl_and_a_burst(name: str) -
     t = timing_of(memory)
     other_row = memory.size // 2  # rows are the most significant part of every preset's addresses
     burst = t.burst_length // t.transfers_per_clock
-    served = service(memory, transfers(pieces(0), pieces(other_row), pieces(other_row)), gap_cycles=LONG_GAP)
+    served = service(memory, *transfers(pieces(0), pieces(other_row), pieces(other_row)), gap_cycles=LONG_GAP)
     expected = [t.RCD + t.CL + burst, t.RP + t.RCD + t.CL + burst, t.CL + burst]
     spans = [math.ceil(n * t.tck_ns - 1e-9) for n in expected]
     assert served.first_data_cycles.tolist() == spans
@@ -188,13 +198,13 @@ def test_a_row_of_an_open_bank_is_there_after_rp_rcd_cl_and_a_burst(name: str) -
 def test_two_rows_of_one_bank_take_its_row_cycle_each() -> None:
     for RAS in (30, 50):
         memory = dram(RAS=RAS)
-        served = service(memory, transfers(pieces(0, inner=(2, at(1)), outer=(50, 0))), gap_cycles=LONG_GAP)
+        served = service(memory, *transfers(pieces(0, inner=(2, at(1)), outer=(50, 0))), gap_cycles=LONG_GAP)
         assert clocks(served) == [SMALL["RCD"] + 99 * timing_of(memory).RC + 4]
         assert (served.row_misses[0], served.row_conflicts[0], served.row_hits[0]) == (1, 99, 0)
 
 
 def test_refresh_takes_its_share_of_the_time_that_the_dram_is_used() -> None:
-    served = service(dram(), transfers(*[pieces(0, size=MIB)] * 3))
+    served = service(dram(), *transfers(*[pieces(0, size=MIB)] * 3))
     pause = 260 + 7 + 11 + 9
     for held, refresh in zip(clocks(served), served.refresh_cycles.tolist(), strict=True):
         assert refresh == -(-held * pause // (7800 - pause))
@@ -203,8 +213,8 @@ def test_refresh_takes_its_share_of_the_time_that_the_dram_is_used() -> None:
 def test_channels_move_their_shares_at_the_same_time() -> None:
     narrow = dram()
     wide = dram(channels=4, interleave="256B")
-    single = service(narrow, transfers(pieces(0, size=MIB // 4)), gap_cycles=LONG_GAP)
-    shared = service(wide, transfers(pieces(0, size=MIB)), gap_cycles=LONG_GAP)
+    single = service(narrow, *transfers(pieces(0, size=MIB // 4)), gap_cycles=LONG_GAP)
+    shared = service(wide, *transfers(pieces(0, size=MIB)), gap_cycles=LONG_GAP)
     assert shared.occupancy_cycles.tolist() == single.occupancy_cycles.tolist()
     assert shared.row_misses.tolist() == [4 * single.row_misses[0]]
 
@@ -214,7 +224,7 @@ def test_a_narrow_port_of_the_chip_makes_long_transfers_longer() -> None:
     narrow = free._replace(port_bytes_per_cycle=10.0)
     rows = transfers(pieces(0), pieces(0, size=64 * 1024))
     free_cycles, narrow_cycles = (
-        service(memory, rows, gap_cycles=LONG_GAP).occupancy_cycles for memory in (free, narrow)
+        service(memory, *rows, gap_cycles=LONG_GAP).occupancy_cycles for memory in (free, narrow)
     )
     assert narrow_cycles.tolist() == [free_cycles[0], 6554]
     assert free_cycles[1] < 6554
@@ -222,7 +232,7 @@ def test_a_narrow_port_of_the_chip_makes_long_transfers_longer() -> None:
 
 def test_closed_rows_are_never_in_the_way_and_never_there_again() -> None:
     rows = transfers(pieces(0), pieces(0), pieces(at(1)))
-    opened, closed = service(dram(), rows), service(dram(page_policy="closed"), rows)
+    opened, closed = service(dram(), *rows), service(dram(page_policy="closed"), *rows)
     assert np.array([opened.row_hits, opened.row_misses, opened.row_conflicts]).T.tolist() == [
         [0, 1, 0], [1, 0, 0], [0, 0, 1]
     ]  # fmt: skip
@@ -232,20 +242,27 @@ def test_closed_rows_are_never_in_the_way_and_never_there_again() -> None:
 
 
 def test_neighbouring_pieces_share_the_burst_that_both_need() -> None:
-    served = service(dram(), transfers(pieces(10, inner=(20, 30), size=30), pieces(10, inner=(20, 40), size=30)))
+    served = service(dram(), *transfers(pieces(10, inner=(20, 30), size=30), pieces(10, inner=(20, 40), size=30)))
     assert served.bursts.tolist() == [len({b // 64 for b in range(10, 610)}), len({b // 64 for b in range(10, 800)})]
     assert served.bus_bytes.tolist() == [64 * n for n in served.bursts.tolist()]
 
 
-def test_a_transfer_outside_the_dram_or_of_nothing_is_no_transfer() -> None:
+def test_a_transfer_of_nothing_takes_no_time_and_changes_nothing() -> None:
+    with_it = service(dram(), *transfers(pieces(0), pieces(at(1), size=0), pieces(64), writes=[0, 1, 0]))
+    without = service(dram(), *transfers(pieces(0), pieces(64)))
+    for one, other in zip(with_it, without, strict=True):
+        assert one.tolist() == [other[0], 0, other[1]]
+    nothing = service(dram(), Pieces(*np.zeros((7, 0), np.int64)), np.zeros(2, bool))
+    assert nothing.occupancy_cycles.tolist() == [0, 0]
+
+
+def test_a_transfer_outside_the_dram_is_refused() -> None:
     with pytest.raises(ValueError, match=r"transfer 1 covers bytes 1048512 to 1048640 of a DRAM of 1048576"):
-        service(dram(), transfers(pieces(0), pieces(MIB - 64, size=128)))
+        service(dram(), *transfers(pieces(0), pieces(MIB - 64, size=128)))
     with pytest.raises(ValueError, match="transfer 0 covers bytes -64 to 64"):
-        service(dram(), transfers(pieces(0, inner=(2, -64))))
-    with pytest.raises(ValueError, match="at least one byte"):
-        service(dram(), transfers(pieces(0, size=0)))
+        service(dram(), *transfers(pieces(0, inner=(2, -64))))
     with pytest.raises(ValueError, match="dram has no timing"):
-        service(load_data(Dram, SIMPLE).port(200), transfers(pieces(0)))
+        service(load_data(Dram, SIMPLE).port(200), *transfers(pieces(0)))
 
 
 # Against the definition, and what always holds ------------------------------------------------------------------------
@@ -277,25 +294,26 @@ def timings(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> Transfers:
-    """Draw a few transfers within 64 KiB."""
-    rows, writes = [], []
-    for _ in range(draw(st.integers(1, 5))):
-        outer, inner = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-        stride = st.one_of(st.integers(0, 4096), st.sampled_from([64, 1024, 4096]))
-        near = st.one_of(st.integers(0, 40_000), st.sampled_from([0, 1024, 8192]))
-        size = draw(st.sampled_from([1, 30, 64, 65, 200, 700]))
-        rows.append((draw(near), outer, draw(stride), inner, draw(stride), size))
+def streams(draw: st.DrawFn) -> Stream:
+    """Draw a few transfers within 64 KiB, of one or two kinds of runs that begin at any bit."""
+    parts, writes = [], []
+    for transfer in range(draw(st.integers(1, 5))):
+        for _ in range(draw(st.sampled_from([1, 1, 2]))):
+            outer, inner = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+            stride = st.one_of(st.integers(0, 8 * 4096), st.sampled_from([8 * 64, 8 * 1024, 8 * 4096]))
+            near = st.one_of(st.integers(0, 8 * 40_000), st.sampled_from([0, 8 * 1024, 8 * 8192]))
+            bits = draw(st.sampled_from([1, 8 * 30, 8 * 64, 8 * 65, 1601, 8 * 700]))
+            parts.append((transfer, draw(near), outer, draw(stride), inner, draw(stride), bits))
         writes.append(draw(st.booleans()))
-    return transfers(*rows, writes=writes)
+    return Stream(Pieces(*np.array(parts, np.int64).T), np.array(writes))
 
 
 @settings(max_examples=150, deadline=None)
 @given(timings(), streams(), st.sampled_from([0, 0, 7, 100]))
-def test_the_kernel_equals_the_definition(keys: dict[str, Any], stream: Transfers, gap: int) -> None:
+def test_the_kernel_equals_the_definition(keys: dict[str, Any], stream: Stream, gap: int) -> None:
     memory = dram(**keys)
-    walk = reference.walk(memory, stream, gap)
-    served = service(memory, stream, gap_cycles=gap)
+    walk = reference.walk(memory, stream.pieces, [bool(w) for w in stream.is_write], gap)
+    served = service(memory, *stream, gap_cycles=gap)
     figures = (served.first_data_cycles, served.bursts, served.row_hits, served.row_misses, served.row_conflicts)
     expected = np.array(walk.columns).reshape(-1, 7)
     assert clocks(served) == expected[:, 0].tolist()
@@ -307,10 +325,10 @@ def test_the_kernel_equals_the_definition(keys: dict[str, Any], stream: Transfer
 
 @settings(max_examples=60, deadline=None)
 @given(timings(), streams())
-def test_no_command_breaks_a_rule_and_none_could_go_a_clock_earlier(keys: dict[str, Any], stream: Transfers) -> None:
+def test_no_command_breaks_a_rule_and_none_could_go_a_clock_earlier(keys: dict[str, Any], stream: Stream) -> None:
     memory = dram(**keys)
     t = timing_of(memory)
-    walk = reference.walk(memory, stream)
+    walk = reference.walk(memory, stream.pieces, [bool(w) for w in stream.is_write])
     for i, (clock, command) in enumerate(walk.log):
         before = walk.log[:i]
         assert reference.ready(t, before, command, clock)
@@ -319,10 +337,10 @@ def test_no_command_breaks_a_rule_and_none_could_go_a_clock_earlier(keys: dict[s
 
 @settings(max_examples=60, deadline=None)
 @given(timings(), streams())
-def test_open_rows_are_all_that_a_transfer_finds_of_those_before_it(keys: dict[str, Any], stream: Transfers) -> None:
+def test_open_rows_are_all_that_a_transfer_finds_of_those_before_it(keys: dict[str, Any], stream: Stream) -> None:
     memory = dram(**{**keys, "page_policy": "open"})
     t = timing_of(memory)
-    walk = reference.walk(memory, stream)
+    walk = reference.walk(memory, stream.pieces, [bool(w) for w in stream.is_write])
     for begin, end in zip(walk.begins, [*walk.begins[1:], LONG_GAP], strict=True):
         before = [(clock, command) for clock, command in walk.log if clock < begin]
         opened = {command.place for _, command in before}
@@ -335,7 +353,7 @@ def test_open_rows_are_all_that_a_transfer_finds_of_those_before_it(keys: dict[s
 @settings(max_examples=150, deadline=None)
 @given(timings(), streams(), st.sampled_from([0, 20, LONG_GAP]), st.data())
 def test_a_faster_dram_makes_no_transfer_longer(
-    keys: dict[str, Any], stream: Transfers, gap: int, data: st.DataObject
+    keys: dict[str, Any], stream: Stream, gap: int, data: st.DataObject
 ) -> None:
     slow = dram(**keys)
     key = data.draw(st.sampled_from([*TIMES, "refresh_ns", "tck_ns", "refresh_every_ns", "lookahead_bursts"]))
@@ -354,24 +372,24 @@ def test_a_faster_dram_makes_no_transfer_longer(
     except UserError:  # below what another timing asks for
         return
     fast_port = slow._replace(timing=fast)
-    one, other = (service(memory, stream, gap_cycles=gap) for memory in (fast_port, slow))
+    one, other = (service(memory, *stream, gap_cycles=gap) for memory in (fast_port, slow))
     assert (one.occupancy_cycles <= other.occupancy_cycles).all()
     assert (one.first_data_cycles <= other.first_data_cycles).all()
-    wider = service(slow, stream, gap_cycles=gap + 5)
+    wider = service(slow, *stream, gap_cycles=gap + 5)
     assert (wider.occupancy_cycles <= other.occupancy_cycles).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(timings(), streams(), st.sampled_from([100.0, 333.333, 1000.0]))
 def test_no_transfer_beats_the_peak_rate_and_every_burst_is_a_hit_a_miss_or_a_conflict(
-    keys: dict[str, Any], stream: Transfers, clock_mhz: float
+    keys: dict[str, Any], stream: Stream, clock_mhz: float
 ) -> None:
     data = {"name": "dram", "kind": "dram", "size": "1MiB", "timing": dram(**keys).timing, "energy": "generic"}
     memory = Dram.model_validate(data).port(clock_mhz)
-    served = service(memory, stream, gap_cycles=LONG_GAP)
+    served = service(memory, *stream, gap_cycles=LONG_GAP)
     assert (served.occupancy_cycles * memory.bytes_per_cycle >= served.bus_bytes * (1 - 1e-9)).all()
     assert (served.row_hits + served.activates == served.bursts).all()
-    again = service(memory, stream, gap_cycles=LONG_GAP)
+    again = service(memory, *stream, gap_cycles=LONG_GAP)
     assert all((a == b).all() for a, b in zip(served, again, strict=True))
 
 
@@ -517,7 +535,7 @@ def test_every_key_of_a_timing_changes_what_a_transfer_costs(key: str) -> None:
     rows = [pieces(0, size=3000), NEXT_ROW, SIX_BANKS, OTHER_GROUP, pieces(3 * 1024, inner=(3, 700), size=300)]
     rows.append(pieces(at(3), inner=(2, at(0, 0, 1))))
     writes = [0, 1, 0, 1, 0, 1]
-    one, other = (service(memory, transfers(*rows, writes=writes)) for memory in (slow, fast))
+    one, other = (service(memory, *transfers(*rows, writes=writes)) for memory in (slow, fast))
     same = all((a == b).all() for a, b in zip(one, other, strict=True))
     assert not same or slow.latency_cycles != fast.latency_cycles
 

@@ -1,7 +1,7 @@
 """What a DRAM with banks and open rows makes of a schedule's transfers.
 
-    transfers = Transfers(address, n_outer, stride_outer, n_inner, stride_inner, piece_bytes, is_write)
-    service(arch.dram, transfers).occupancy_cycles        one row per transfer, in program order
+    pieces = Pieces(transfer, address, outer, outer_stride, inner, inner_stride, bits)
+    service(arch.dram, pieces, is_write).occupancy_cycles        one row per transfer, in program order
 
 Addresses and order are fixed by the static schedule, and with them which rows are open when a transfer begins. Every
 command is issued as early as those before it allow; each rule has the form ``time >= earlier time + timing``, so a
@@ -19,19 +19,22 @@ from xaisim.hardware.dram import DramPort, DramTiming, address_parts
 
 Array = np.ndarray
 _LONG_AGO = -(1 << 60)
-_OUTPUTS = 7
+_CLOCKS, _FIRST, _HIT, _MISS, _CONFLICT, _TURNS = range(6)  # what the walk writes, a row each
 
 
-class Transfers(NamedTuple):
-    """Transfers in program order, a column per property: ``n_outer`` × ``n_inner`` pieces of contiguous bytes."""
+class Pieces(NamedTuple):
+    """What transfers move, in their order: ``outer`` × ``inner`` runs of ``bits`` each; addresses and strides in bits.
 
+    A transfer may have several rows here, one behind the other, or none.
+    """
+
+    transfer: Array
     address: Array
-    n_outer: Array
-    stride_outer: Array
-    n_inner: Array
-    stride_inner: Array
-    piece_bytes: Array
-    is_write: Array
+    outer: Array
+    outer_stride: Array
+    inner: Array
+    inner_stride: Array
+    bits: Array
 
 
 class Service(NamedTuple):
@@ -60,21 +63,29 @@ class Service(NamedTuple):
         return self.row_misses + self.row_conflicts
 
 
-def service(dram: DramPort, transfers: Transfers, *, gap_cycles: int = 0) -> Service:
+def service(dram: DramPort, pieces: Pieces, is_write: Array, *, gap_cycles: int = 0) -> Service:
     """Return what transfers cost, one after the other, on a DRAM whose rows are all closed at first.
 
-    Between two of them pass at least ``gap_cycles`` accelerator cycles in which the DRAM is idle. The DRAM must have
-    a ``timing``. Raises ``ValueError`` for a transfer that leaves it.
+    ``is_write`` has an element per transfer. Between two of them pass at least ``gap_cycles`` accelerator cycles in
+    which the DRAM is idle. The DRAM must have a ``timing``. Raises ``ValueError`` for a transfer that leaves it.
     """
     timing = dram.timing
     if timing is None:
         raise ValueError(f"{dram.name} has no timing preset")
-    columns = Transfers(*(np.ascontiguousarray(column, np.int64) for column in transfers))
-    _check_inside(columns, dram.size)
+    some = (pieces.outer > 0) & (pieces.inner > 0) & (pieces.bits > 0)
+    moved = Pieces(*(np.ascontiguousarray(column[some], np.int64) for column in pieces))
+    _check_inside(moved, dram.size)
+    number, own = np.unique(moved.transfer, return_inverse=True)  # transfers that move anything
     ratio = timing.cycles_per_clock(dram.clock_mhz)
-    out = np.zeros((_OUTPUTS, len(columns.address)), np.int64)
-    _walk(columns, _fields(timing, dram.size), _rules(timing), int(gap_cycles / ratio), out)
-    clocks, first, bursts, hits, misses, conflicts, turns = out
+    walked = np.zeros((6, len(number)), np.int64)
+    write = np.ascontiguousarray(is_write[number] != 0)
+    _walk(
+        moved._replace(transfer=own), write, _fields(timing, dram.size), _rules(timing), int(gap_cycles / ratio), walked
+    )
+    out = np.zeros((6, len(is_write)), np.int64)
+    out[:, number] = walked
+    clocks, first, hits, misses, conflicts, turns = out
+    bursts = hits + misses + conflicts
     share = timing.refresh_per_clock
     refresh = _scaled(clocks, share.numerator, share.denominator)
     bus_bytes = bursts * timing.burst_bytes
@@ -99,23 +110,22 @@ def _scaled(clocks: Array, numerator: int, denominator: int) -> Array:
     return -(-clocks * numerator // denominator)
 
 
-def _check_inside(t: Transfers, size: int) -> None:
-    if min(t.n_outer.min(initial=1), t.n_inner.min(initial=1), t.piece_bytes.min(initial=1)) < 1:
-        raise ValueError("a transfer moves at least one byte")
-    reach = (t.n_outer - 1) * t.stride_outer, (t.n_inner - 1) * t.stride_inner
-    lowest = t.address + np.minimum(reach[0], 0) + np.minimum(reach[1], 0)
-    end = t.address + np.maximum(reach[0], 0) + np.maximum(reach[1], 0) + t.piece_bytes
-    wrong = np.flatnonzero((lowest < 0) | (end > size))
+def _check_inside(pieces: Pieces, size: int) -> None:
+    outer, inner = (pieces.outer - 1) * pieces.outer_stride, (pieces.inner - 1) * pieces.inner_stride
+    lowest = pieces.address + np.minimum(outer, 0) + np.minimum(inner, 0)
+    end = pieces.address + np.maximum(outer, 0) + np.maximum(inner, 0) + pieces.bits
+    wrong = np.flatnonzero((lowest < 0) | (end > 8 * size))
     if len(wrong):
         row = int(wrong[0])
-        raise ValueError(f"transfer {row} covers bytes {lowest[row]} to {end[row]} of a DRAM of {size}")
+        where = f"bytes {lowest[row] // 8} to {-(-end[row] // 8)} of a DRAM of {size}"
+        raise ValueError(f"transfer {pieces.transfer[row]} covers {where}")
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
 class _Fields(NamedTuple):
-    """Where an address keeps its parts: byte → burst → channel and burst within it → row, bank, bank group."""
+    """Where an address keeps its parts: bit → burst → channel and burst within it → row, bank, bank group."""
 
     burst: int
     channels: int
@@ -160,7 +170,7 @@ def _fields(t: DramTiming, size: int) -> _Fields:
         shift[part] = low
         low += width[part]
     return _Fields(
-        burst=_bits(t.burst_bytes),
+        burst=_bits(8 * t.burst_bytes),
         channels=t.channels,
         channel=_bits(t.channels),
         inside=_bits((t.interleave or t.burst_bytes) // t.burst_bytes),
@@ -265,52 +275,59 @@ def _move(now, rule, channel, group, bank, begin, to_close):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def _walk(transfers, at, rule, gap, out):  # type: ignore[no-untyped-def] # numba
-    """Fill ``out`` with clocks, first data, bursts, hits, misses, conflicts and turn-rounds of every transfer.
+def _burst(now, at, rule, i, burst, begin, to_close):  # type: ignore[no-untyped-def] # numba
+    """Move one burst of transfer ``i``; return how it found its row, when it opened it, and its column command."""
+    channel, group, bank, row = _place(at, burst)
+    if rule.close and now.user[bank] != i:
+        now.row[bank] = -1
+    now.user[bank] = i
+    found, opened = _HIT, _LONG_AGO
+    if now.row[bank] != row:
+        found = _MISS if now.row[bank] < 0 else _CONFLICT
+        # A burst is seen when the column command ``lookahead`` bursts before it goes out.
+        moved = now.moved[channel]
+        seen = begin if moved < rule.lookahead else now.columns[channel, moved & (rule.lookahead - 1)]
+        opened = _open_row(now, rule, channel, group, bank, row, seen)
+    return found, opened, _move(now, rule, channel, group, bank, begin, to_close)
+
+
+@njit(cache=True, nogil=True)
+def _walk(pieces, is_write, at, rule, gap, out):  # type: ignore[no-untyped-def] # numba
+    """Fill ``out`` with clocks, first data, hits, misses, conflicts and turn-rounds of every transfer.
 
     A transfer holds the DRAM until every rule that it set has run out (``quiet``), as far as the gap behind it does
     not cover that. So the next one finds open rows, but nothing to wait for, and its clocks are its own.
     """
     now = _closed_banks(at, rule.lookahead)
     closing = rule.RP if rule.close else 0
-    begin, count = 0, len(transfers.address)
+    begin, piece, count = 0, 0, len(is_write)
     for i in range(count):
-        write = transfers.is_write[i] != 0
+        write = is_write[i]
         to_close = rule.write_recovery if write else rule.RTP
         now.moved[:] = 0
         now.column[:] = now.group_column[:] = _LONG_AGO
-        first, last, opening, previous = -1, begin, _LONG_AGO, -1
-        for outer in range(transfers.n_outer[i]):
-            for inner in range(transfers.n_inner[i]):
-                byte = transfers.address[i] + outer * transfers.stride_outer[i] + inner * transfers.stride_inner[i]
-                burst, final = byte >> at.burst, (byte + transfers.piece_bytes[i] - 1) >> at.burst
-                if burst == previous:  # the piece before this one has moved it
-                    burst += 1
-                previous = final
-                while burst <= final:
-                    channel, group, bank, row = _place(at, burst)
-                    burst += 1
-                    if rule.close and now.user[bank] != i:
-                        now.row[bank] = -1
-                    now.user[bank] = i
-                    if now.row[bank] == row:
-                        out[3, i] += 1
-                    else:
-                        out[4 if now.row[bank] < 0 else 5, i] += 1
-                        # A burst is seen when the column command ``lookahead`` bursts before it goes out.
-                        moved = now.moved[channel]
-                        seen = begin if moved < rule.lookahead else now.columns[channel, moved & (rule.lookahead - 1)]
-                        opening = max(opening, _open_row(now, rule, channel, group, bank, row, seen))
-                    column = _move(now, rule, channel, group, bank, begin, to_close)
-                    first = column if first < 0 else first
-                    last = max(last, column)
+        first, last, opened, final = _LONG_AGO, begin, _LONG_AGO, -1
+        while piece < len(pieces.transfer) and pieces.transfer[piece] == i:
+            for outer in range(pieces.outer[piece]):
+                start = pieces.address[piece] + outer * pieces.outer_stride[piece]
+                for inner in range(pieces.inner[piece]):
+                    bit = start + inner * pieces.inner_stride[piece]
+                    burst = bit >> at.burst
+                    burst += burst == final  # the run before this one has moved it
+                    final = (bit + pieces.bits[piece] - 1) >> at.burst
+                    while burst <= final:
+                        found, opening, column = _burst(now, at, rule, i, burst, begin, to_close)
+                        out[found, i] += 1
+                        first = column if first < begin else first
+                        last, opened = max(last, column), max(opened, opening)
+                        burst += 1
+            piece += 1
         hold = rule.burst
         if i + 1 < count:
-            turn = (transfers.is_write[i + 1] != 0) != write
+            turn = is_write[i + 1] != write
             hold = (rule.write_to_read if write else rule.RTW) if turn else rule.CCD_L
-        quiet = max(opening + max(rule.RRD_L, rule.FAW, rule.RAS + closing), last + to_close + closing, last + hold)
-        out[0, i] = max(last + rule.burst, quiet - gap) - begin
-        out[1, i] = first - begin + (rule.CWL if write else rule.CL) + rule.burst
-        out[2, i] = out[3, i] + out[4, i] + out[5, i]
-        out[6, i] = i > 0 and (transfers.is_write[i - 1] != 0) != write
+        quiet = max(opened + max(rule.RRD_L, rule.FAW, rule.RAS + closing), last + to_close + closing, last + hold)
+        out[_CLOCKS, i] = max(last + rule.burst, quiet - gap) - begin
+        out[_FIRST, i] = first - begin + (rule.CWL if write else rule.CL) + rule.burst
+        out[_TURNS, i] = i > 0 and is_write[i - 1] != write
         begin = quiet

@@ -11,7 +11,7 @@ import numpy as np
 
 from xaisim.config import load_data
 from xaisim.hardware.dram import Dram, DramPort
-from xaisim.hardware.dram_service import Service, Transfers, service
+from xaisim.hardware.dram_service import Pieces, Service, service
 from xaisim.validate.section import Cell, Section
 
 MIB = 1 << 20
@@ -94,12 +94,11 @@ def _port(p: Published) -> DramPort:
 def _serve(memory: DramPort, *reads: tuple[int, int, int]) -> Service:
     """Serve reads of (address, pairs, distance of the second of a pair); no pairs: ``distance`` bytes in a row."""
     address, pairs, distance = np.array(reads, np.int64).T
-    burst = memory.burst_bytes
-    one, none = np.ones_like(address), np.zeros_like(address)
     inner = np.where((pairs > 0) & (distance > 0), 2, 1)
-    size = np.where(pairs > 0, burst, distance)
-    transfers = Transfers(address, np.maximum(pairs, 1), none, inner, distance, size, none * one)
-    return service(memory, transfers, gap_cycles=_IDLE)
+    size = np.where(pairs > 0, memory.burst_bytes, distance)
+    order, none = np.arange(len(address)), np.zeros_like(address)
+    pieces = Pieces(order, 8 * address, np.maximum(pairs, 1), none, inner, 8 * distance, 8 * size)
+    return service(memory, pieces, none, gap_cycles=_IDLE)
 
 
 def _clocks(served: Service) -> int:
