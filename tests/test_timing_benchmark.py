@@ -121,8 +121,8 @@ def test_a_preset_that_is_no_systolic_array_is_refused(capsys: pytest.CaptureFix
 
 
 def test_ratios_are_ours_over_theirs_with_like_beside_like() -> None:
-    times = [(300, 2.0, 1.5, 1.0), (100, 3.0, 3.0, 1.0)]
-    layers = [dict(zip(("cycles", "seconds", "cpu_seconds", "loop_seconds"), row, strict=True)) for row in times]
+    times = [(300, 2.0, 2.5, 1.0), (100, 3.0, 3.5, 1.0)]
+    layers = [dict(zip(("cycles", "seconds", "wall_seconds", "loop_seconds"), row, strict=True)) for row in times]
     scale = benchmark.scalesim_totals(layers)
     assert (scale["cycles_per_second"], scale["cycles_per_second_loop"]) == (80.0, 200.0)
     case = {"cycles_per_second": 8e3, "cycles_per_second_clock": 4e4, "warm_ms": 20.0, "cold_ms": 50.0, "peak_bytes": 9}
