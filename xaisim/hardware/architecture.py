@@ -10,7 +10,10 @@ Everything that is wrong in a file is told at once, with its line (see ``xaisim.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import Field, model_validator
 
@@ -121,19 +124,25 @@ class Architecture(Config):
         return chain[-1] if chain else self.memories[0]
 
     @property
-    def levels(self) -> dict[str, int]:
+    def levels(self) -> Mapping[str, int]:
         """Return the level of every on-chip memory: 0 takes tiles from DRAM, 1 takes parts of those, and so on.
 
         A memory that passes tiles on stands where its operand's chain has it; all others hold the smallest tiles.
         """
-        chains = [self.memories_for(operand) for operand in OPERANDS]
-        depth = max(len(chain) for chain in chains)
-        passing = {memory.name: at for chain in chains for at, memory in enumerate(chain[:-1])}
-        return {memory.name: passing.get(memory.name, depth - 1) for memory in self.on_chip}
+        return _levels(self.on_chip)
 
     def fpga_resources(self) -> Resources:
         """Return the DSP blocks and BRAM36 it takes on its board, or on an UltraScale+ device if it has none."""
         return resources(self, load_board(self.board).dsp_kind if self.board else "dsp48e2")
+
+
+@lru_cache(maxsize=256)
+def _levels(on_chip: tuple[Sram, ...]) -> Mapping[str, int]:
+    """Return what ``Architecture.levels`` does; the mapper asks for it with every stream."""
+    chains = [[memory for memory in on_chip if operand in memory.holds] for operand in OPERANDS]
+    depth = max(len(chain) for chain in chains)
+    passing = {memory.name: at for chain in chains for at, memory in enumerate(chain[:-1])}
+    return MappingProxyType({memory.name: passing.get(memory.name, depth - 1) for memory in on_chip})
 
 
 def load_architecture(name_or_path: str | Path) -> Architecture:
