@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import itertools
 import json
 import math
 import os
@@ -26,11 +25,10 @@ from xaisim.experiment import Experiment, Options
 from xaisim.flow import explain, profile
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.mapping.tiles import SEATS
-from xaisim.report import figures, heatmap, save, timeline
+from xaisim.report import figures, heatmap, save
 from xaisim.report.page import page_figures, page_html
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, path_text, time_text, verdict
-from xaisim.simulate.critical import trip_traces
 
 TRIPS = 5
 
@@ -212,135 +210,6 @@ def test_the_layers_share_out_the_path_and_the_stalls(name: str, request: pytest
                 assert stalls[unit, cause] + before_launches == cycles
 
 
-# --- timeline ---------------------------------------------------------------------------------------------------------
-
-
-def busy_events(events: list[timeline.Event], trip: int, first: int, last: int) -> list[timeline.Event]:
-    """Return the tile events of a trip that start in a range of cycles, of all units."""
-    return [
-        e for e in events
-        if "kind" in e.get("args", {}) and e["args"]["trip"] == trip and first <= e["args"]["start_cycle"] < last
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ["path_report", "profile_report", "forward_report"])
-def test_every_tile_event_has_the_cycles_of_the_trace(name: str, request: pytest.FixtureRequest) -> None:
-    run = request.getfixturevalue(name).run
-    events = timeline.timeline_events(run.timing, run.arch)
-    for t in run.timing.launches:
-        offset = t.start_cycle + run.arch.control.launch_cycles
-        traces = trip_traces(t.schedule.tiles, t.timing)
-        for trip in {1, len(traces)}:
-            trace = traces[trip - 1]
-            mine = busy_events(events, trip, t.start_cycle, t.start_cycle + t.cycles)
-            found = [(e["args"]["start_cycle"], e["args"]["cycles"], e["args"]["ready_cycle"]) for e in mine]
-            occupied = t.schedule.tiles.occupy_cycles
-            expected = zip(trace.start + offset, occupied, trace.end + offset, strict=True)
-            assert found == [tuple(map(int, row)) for row in expected]
-
-
-def test_the_events_of_a_trip_cover_the_busy_cycles_of_every_unit(profile_report: Report) -> None:
-    run = profile_report.run
-    events = timeline.timeline_events(run.timing, run.arch)
-    tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    for t in run.timing.launches:
-        for trip in {1, t.timing.simulated_trips}:
-            sums: Counter[str] = Counter()
-            for e in busy_events(events, trip, t.start_cycle, t.start_cycle + t.cycles):
-                sums[tracks[e["tid"]]] += e["args"]["cycles"]
-            for unit, seat in enumerate(SEATS):
-                assert sums[seat.name] * t.launch.trips == t.timing.busy[unit]
-
-
-def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(profile_report: Report) -> None:
-    run = profile_report.run
-    events = timeline.timeline_events(run.timing, run.arch)
-    t = run.timing.launches[0]
-    assert t.launch.trips == 1
-    last = t.start_cycle + t.cycles
-    stalls = [e for e in events if e.get("cat") == "idle" and e["args"]["start_cycle"] < last]
-    table: Counter[tuple[int, str]] = Counter()
-    for e in stalls:
-        table[e["tid"], e["name"]] += e["args"]["cycles"]
-    tracks = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
-    found = {(tracks[tid], cause): cycles for (tid, cause), cycles in table.items()}
-    expected = {
-        (f"{seat.name} idle", name): int(t.timing.idle[unit, cause])
-        for unit, seat in enumerate(SEATS)
-        for cause, name in timeline.CAUSE_NAMES.items()
-        if name != "finished" and t.timing.idle[unit, cause]
-    }
-    assert found == expected
-
-
-@pytest.mark.parametrize("mhz", [100.0, 333.3, 1500.0])
-def test_events_of_a_track_never_overlap_even_in_truncated_nanoseconds(profile_report: Report, mhz: float) -> None:
-    run = profile_report.run
-    arch = run.arch.model_copy(update={"clock_mhz": mhz})
-    events = timeline.timeline_events(run.timing, arch)
-    tracks = {e["tid"] for e in events if "kind" in e.get("args", {}) or e.get("cat") == "idle"}
-    for track in tracks:
-        spans = sorted((int(e["ts"] * 1e3), int(e["dur"] * 1e3)) for e in events if e.get("tid") == track and "ts" in e)
-        assert all(a + length <= b for (a, length), (b, _) in itertools.pairwise(spans))
-
-
-def test_times_are_microseconds_of_simulated_time(profile_report: Report) -> None:
-    run = profile_report.run
-    for e in timeline.timeline_events(run.timing, run.arch):
-        if e["ph"] == "X":
-            assert e["ts"] == pytest.approx(e["args"]["start_cycle"] / run.arch.clock_mhz, abs=6e-4)
-            assert e["dur"] == pytest.approx(e["args"]["cycles"] / run.arch.clock_mhz, abs=1.1e-3)
-
-
-def test_trips_that_repeat_are_one_event_that_says_so(profile_report: Report) -> None:
-    run = profile_report.run
-    loop = next(t for t in run.timing.launches if t.launch.trips == TRIPS)
-    events = timeline.timeline_events(run.timing, run.arch)
-    trips = [e for e in events if e.get("cat") == "trip"]
-    period = f"{loop.timing.period_cycles:,}"
-    assert (
-        trips[-1]["name"] == f"trips {loop.timing.simulated_trips + 1}-{TRIPS} repeat every {period} cycles, not drawn"
-    )
-    assert sum(e["args"]["cycles"] for e in trips) == loop.timing.cycles
-
-
-def test_launches_and_the_host_add_up_to_the_program(path_report: Report) -> None:
-    run = path_report.run
-    events = timeline.timeline_events(run.timing, run.arch)
-    assert sum(e["args"]["cycles"] for e in events if e.get("cat") == "launch") == run.timing.cycles
-    assert sum(e["args"]["cycles"] for e in events if e.get("cat") == "host") == run.timing.units["host"].busy
-
-
-def test_the_file_is_json_and_lists_what_it_leaves_out(profile_report: Report, tmp_path: Path) -> None:
-    run = profile_report.run
-    timeline.write_timeline(run.timing, run.arch, tmp_path / "timeline.json")
-    trace = json.loads((tmp_path / "timeline.json").read_text())
-    assert trace["traceEvents"] == timeline.timeline_events(run.timing, run.arch)
-    loop = next(t for t in run.timing.launches if t.launch.trips == TRIPS)
-    assert any(
-        f"to {TRIPS}, which repeat trip {loop.timing.simulated_trips}" in s for s in trace["otherData"]["left_out"]
-    )
-
-
-def test_a_small_budget_keeps_first_trips_and_says_what_is_missing(profile_report: Report, tmp_path: Path) -> None:
-    run = profile_report.run
-    whole = timeline.timeline_events(run.timing, run.arch)
-    timeline.write_timeline(run.timing, run.arch, tmp_path / "timeline.json", most=500)
-    trace = json.loads((tmp_path / "timeline.json").read_text())
-    assert len(trace["traceEvents"]) <= 500 < len(whole)
-    assert {e["args"]["trip"] for e in trace["traceEvents"] if "kind" in e["args"]} == {1}
-    assert any("as 500 events are the most that is written" in text for text in trace["otherData"]["left_out"])
-
-
-def test_phases_are_forward_backward_path_and_map(path_report: Report, gradcam_report: Report) -> None:
-    def categories(report: Report) -> set[str]:
-        events = timeline.timeline_events(report.run.timing, report.run.arch)
-        return {e["cat"] for e in events if "kind" in e["args"]}
-
-    assert categories(path_report) == {"forward", "backward", "path"}
-    assert categories(gradcam_report) == {"forward", "backward", "map"}
-
-
 # --- page -------------------------------------------------------------------------------------------------------------
 
 
@@ -411,22 +280,8 @@ def test_text_from_outside_is_escaped(path_report: Report) -> None:
     assert "<i>" not in text
 
 
-def test_bars_of_every_unit_add_up_to_the_run(path_report: Report) -> None:
-    figure = figures.cycles_figure(path_report)
-    for index, _ in enumerate(path_report.units):
-        assert sum(trace["x"][index] for trace in figure["data"]) == path_report.cycles.total
-
-
 def test_energy_bars_add_up_to_the_total(path_report: Report) -> None:
     assert sum(figures.energy_figure(path_report)["data"][0]["x"]) == pytest.approx(path_report.energy_uj.total)
-
-
-def test_no_point_lies_above_the_roof(path_report: Report, profile_report: Report) -> None:
-    for report in (path_report, profile_report):
-        arch = report.run.arch
-        for trace in figures.roofline_figure(report)["data"][1:]:
-            for intensity, speed in zip(trace["x"], trace["y"], strict=True):
-                assert speed <= min(arch.peak_macs_per_cycle, intensity * arch.dram.bytes_per_cycle) * (1 + 1e-9)
 
 
 def test_blocks_of_the_timeline_keep_all_tiles_and_busy_cycles(profile_report: Report) -> None:

@@ -13,7 +13,7 @@ from random_graphs import architectures, dry_program, networks
 
 import xaisim
 from xaisim.config import UserError, load_data
-from xaisim.hardware import Architecture, load_architecture
+from xaisim.hardware import Architecture, load_architecture, load_dram_timing
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import map_again
 from xaisim.models import load_model
@@ -119,6 +119,22 @@ def test_the_host_alone_is_predicted_exactly() -> None:
     )
     (gain,) = (gain for gain in sensitivity(timing, arch) if gain.resource == "host control")
     assert gain.cycles == gain.predicted_cycles == timing.cycles - 3 * (200 - 182) - (1000 - 909)
+
+
+def test_a_timed_dram_has_a_clock_and_a_controller() -> None:
+    arch = load_architecture("pynq_z2")
+    values = {"bytes_per_cycle": None, "latency_cycles": None, "burst_bytes": None, "port_bytes_per_cycle": 16.0}
+    dram = arch.memories[0].model_copy(update={**values, "timing": load_dram_timing("ddr3_1600k")})
+    arch = arch.model_copy(update={"memories": (dram, *arch.memories[1:])})
+    timing = timed(arch)
+    gains = by_resource(timing, arch, Fraction(11, 10))
+    assert "DRAM bandwidth" not in gains
+    for resource in ("DRAM clock", "DRAM controller"):
+        predicted, cycles = gains[resource].predicted_cycles, gains[resource].cycles
+        assert predicted is not None
+        assert cycles is not None
+        assert predicted <= cycles <= timing.cycles
+    assert gains["DRAM clock"].cycles != timing.cycles
 
 
 @pytest.mark.slow

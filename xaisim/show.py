@@ -21,7 +21,7 @@ from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
-from xaisim.report.sentences import bytes_text, energy_text, gains_text, path_text, time_text
+from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, time_text
 
 
 def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
@@ -171,6 +171,7 @@ def report_text(report: Report) -> str:
     rows += [
         ("cycles", f"{report.cycles.total:,} = {time_text(report.latency_ms)}; {bound:.0%} of its {bound_by} roofline"),
         ("path", path_text(report.critical_path)),
+        ("lost most in", layers_text(report)),
         *([("10% more of", gains_text(report))] if report.sensitivity else []),
         ("inference", f"{report.cycles.inference:,} cycles; explaining adds {report.overhead:.4g}x that"),
         ("work", f"{report.macs.forward + report.macs.backward:,} MAC, array {report.utilisation:.1%} used"),

@@ -151,7 +151,7 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
     macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
     dram = [memory.name for memory in arch.memories].index(arch.dram.name)
     traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)
-    on_path, stalls = _stage_cycles(analysis), stage_stalls(analysis)
+    on_path, stalls, spans = _stage_cycles(analysis), stage_stalls(analysis), stage_spans(analysis)
     spare = np.full(count, np.iinfo(np.int64).max)
     for slacks in analysis.slack.values():
         np.minimum.at(spare, tiles.stage, slacks)
@@ -168,6 +168,8 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
             vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,
             dma_cycles=int(busy[Unit.DMA, stage.index]) * trips,
             dram_bytes=float(traffic[stage.index]) * trips,
+            span_cycles=int(spans[stage.index]),
+            bound_cycles=_bound(arch, int(macs[stage.index]) * trips, float(traffic[stage.index]) * trips),
             path_cycles=int(on_path[stage.index]),
             slack_cycles=int(spare[stage.index]),
             stall_cycles=_named_stalls(t, stalls[:, stage.index]),
@@ -176,13 +178,34 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
     ]
 
 
+def _bound(arch: Architecture, macs: int, dram_bytes: float) -> int:
+    return int(max(-(-macs // arch.peak_macs_per_cycle), np.ceil(dram_bytes / arch.dram.bytes_per_cycle)))
+
+
+def _times(analysis: Analysis) -> list[tuple[Trace, int]]:
+    """Return the traces and how many trips each stands for: the last one for all that repeat it."""
+    traces, trips = analysis.traces, analysis.launch.launch.trips
+    return [*((trace, 1) for trace in traces[:-1]), (traces[-1], trips - len(traces) + 1)]
+
+
+def stage_spans(analysis: Analysis) -> Array:
+    """Return the cycles from the first start to the last end of every stage, summed over all trips."""
+    tiles, count = analysis.launch.schedule.tiles, len(analysis.launch.schedule.stages)
+    spans = np.zeros(count, np.int64)
+    for trace, times in _times(analysis):
+        first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
+        np.minimum.at(first, tiles.stage, trace.start)
+        np.maximum.at(last, tiles.stage, trace.end)
+        spans += times * np.maximum(last - first, 0)
+    return spans
+
+
 def stage_stalls(analysis: Analysis) -> Array:
     """Return (units, stages, causes): how long each unit stood idle before the tiles of a stage, over all trips."""
-    t, traces = analysis.launch, analysis.traces
-    tiles = t.schedule.tiles
-    table = np.zeros((len(tiles.units), len(t.schedule.stages), len(Cause)), np.int64)
-    for number, trace in enumerate(traces, start=1):
-        times = 1 if number < len(traces) else t.launch.trips - len(traces) + 1
+    schedule = analysis.launch.schedule
+    tiles = schedule.tiles
+    table = np.zeros((len(tiles.units), len(schedule.stages), len(Cause)), np.int64)
+    for trace, times in _times(analysis):
         np.add.at(table, (tiles.unit, tiles.stage, trace.cause), times * trace.stall)
     return table
 

@@ -17,32 +17,17 @@ import plotly.colors
 from PIL import Image
 
 from xaisim.ir.graph import Array
+from xaisim.report.events import phase_of
 from xaisim.report.heatmap import HeatmapInfo, Panel, Scale
 from xaisim.report.report import Report
 from xaisim.report.sentences import energy_text
-from xaisim.report.timeline import phase_of
 from xaisim.simulate.program import TimedLaunch
 
 Figure = dict[str, Any]
 
-# Okabe and Ito's colours, told apart by colour-blind eyes; grey is what nobody could have used.
+# Okabe and Ito's colours, told apart by colour-blind eyes.
 PHASE_COLOURS = {"forward": "#0072B2", "backward": "#D55E00", "path": "#009E73", "map": "#CC79A7"}
-CYCLE_COLOURS = {
-    "busy": "#0072B2",
-    "waiting_for_load": "#E69F00",
-    "waiting_for_array": "#56B4E9",
-    "waiting_for_vector": "#009E73",
-    "waiting_for_store": "#D55E00",
-    "buffer_in_use": "#CC79A7",
-    "finished": "#9AA0A8",
-    "host": "#F0E442",
-}
 _NO_MARGIN = {"l": 6, "r": 6, "t": 6, "b": 6}
-
-
-def spoken(name: str) -> str:
-    """Return a name of the report as words."""
-    return name.replace("_", " ")
 
 
 # --- maps -------------------------------------------------------------------------------------------------------------
@@ -110,34 +95,7 @@ def packed(values: Array) -> Figure:
     return {"dtype": "f4", "bdata": data, "shape": ", ".join(map(str, values.shape))}
 
 
-# --- cycles, energy, roofline -----------------------------------------------------------------------------------------
-
-
-def cycles_figure(report: Report) -> Figure:
-    """Return busy and idle cycles of every unit as stacked bars; each bar is as long as the whole run."""
-    units = list(report.units)
-    parts = {"busy": [report.units[u].busy for u in units]}
-    for cause in dict.fromkeys(cause for u in units for cause in report.units[u].idle):
-        parts[cause] = [report.units[u].idle.get(cause, 0) for u in units]
-    data = [
-        {
-            "type": "bar", "orientation": "h", "name": spoken(part), "y": units, "x": cycles,
-            "customdata": [100 * c / report.cycles.total for c in cycles],
-            "marker": {"color": CYCLE_COLOURS.get(part, "#777777")},
-            "hovertemplate": "%{y}, " + spoken(part) + "<br>%{x:,} cycles (%{customdata:.1f} %)<extra></extra>",
-        }
-        for part, cycles in parts.items()
-        if any(cycles)
-    ]  # fmt: skip
-    return {
-        "data": data,
-        "layout": {
-            "barmode": "stack", "bargap": 0.35, "margin": _NO_MARGIN,
-            "xaxis": {"title": {"text": "cycles"}, "automargin": True, "range": [0, report.cycles.total]},
-            "yaxis": {"automargin": True, "autorange": "reversed", "ticksuffix": " "},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-        },
-    }  # fmt: skip
+# --- energy ----------------------------------------------------------------------------------------------------------
 
 
 def energy_figure(report: Report) -> Figure:
@@ -159,57 +117,6 @@ def energy_figure(report: Report) -> Figure:
             "xaxis": {"title": {"text": "µJ"}, "automargin": True, "rangemode": "tozero"},
             "yaxis": {"automargin": True, "autorange": "reversed", "ticksuffix": " "},
         },
-    }  # fmt: skip
-
-
-def roofline_figure(report: Report) -> Figure:
-    """Return MAC per cycle over MAC per DRAM byte: the roof, every layer (its busiest unit alone), the whole run."""
-    arch = report.run.arch
-    peak, bandwidth = float(arch.peak_macs_per_cycle), arch.dram.bytes_per_cycle
-    traffic = report.traffic_bytes[arch.dram.name]
-    macs = report.macs.forward + report.macs.backward
-    run = (macs / (traffic.read + traffic.write), macs / report.cycles.total)
-    rows = [row for row in report.layers if row.macs and row.dram_bytes]
-    groups = {
-        name: [
-            (
-                r.macs / r.dram_bytes,
-                r.macs / max(r.array_cycles, r.vector_cycles, r.dma_cycles),
-                f"{r.kernel}: {r.stage}",
-            )
-            for r in rows
-            if r.backward == backward
-        ]
-        for name, backward in (("forward", False), ("backward", True))
-    }
-    every = [run[0], peak / bandwidth, *(x for points in groups.values() for x, _, _ in points)]
-    low, high = min(every) / 2, max(every) * 2
-    roof = {
-        "type": "scatter", "mode": "lines", "name": "roof", "hoverinfo": "skip",
-        "x": [low, peak / bandwidth, high], "y": [low * bandwidth, peak, peak],
-        "line": {"color": "#8a9099", "width": 2},
-    }  # fmt: skip
-    data = [roof] + [_roofline_points(f"{name} layers", points, name) for name, points in groups.items() if points]
-    data.append(_roofline_points("whole run", [(*run, "whole run, with all waiting")], "run"))
-    return {
-        "data": data,
-        "layout": {
-            "margin": _NO_MARGIN,
-            "xaxis": {"type": "log", "title": {"text": "MAC per DRAM byte"}, "automargin": True, "dtick": 1},
-            "yaxis": {"type": "log", "title": {"text": "MAC per cycle"}, "automargin": True, "dtick": 1},
-            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        },
-    }
-
-
-def _roofline_points(name: str, points: list[tuple[float, float, str]], style: str) -> Figure:
-    x, y, text = zip(*points, strict=True)
-    marker: Figure = {"size": 8, "color": PHASE_COLOURS.get(style, "#000000"), "opacity": 0.75}
-    if style == "run":
-        marker = {"size": 15, "symbol": "diamond", "color": "#F0E442", "line": {"color": "#141414", "width": 1.5}}
-    return {
-        "type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": list(y), "text": list(text),
-        "marker": marker, "hovertemplate": "%{text}<br>%{x:.3g} MAC/B, %{y:.3g} MAC/cycle<extra></extra>",
     }  # fmt: skip
 
 

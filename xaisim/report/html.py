@@ -55,8 +55,9 @@ def document(
 """
 
 
-def plot(name: str, label: str, *, kind: str = "", caption: str = "", identity: str = "") -> str:
-    mark = f' id="{identity}"' if identity else ""
+def plot(name: str, label: str, *, kind: str = "", caption: str = "", per_launch: str = "") -> str:
+    """Return the place of a figure; with ``per_launch`` it shows ``<per_launch><number>`` of the launch chosen."""
+    mark = f' data-per-launch="{per_launch}"' if per_launch else ""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f'<figure><div class="plot {kind}"{mark} data-figure="{name}" role="img" aria-label="{escape(label)}"></div>'

@@ -37,11 +37,13 @@ for (const source of maps) source.on("plotly_relayout", (change) => {
   Promise.all(maps.filter((m) => m !== source).map((m) => Plotly.relayout(m, ranges))).then(() => { following = false; });
 });
 
-const choice = document.getElementById("launch");
-if (choice) choice.addEventListener("change", () => {
-  const place = document.getElementById("gantt");
-  place.dataset.figure = choice.value;
-  draw(place, choice.value);
+const choices = [...document.querySelectorAll("select.launch")];
+for (const choice of choices) choice.addEventListener("change", () => {
+  for (const other of choices) other.value = choice.value;
+  for (const place of places.filter((p) => p.dataset.perLaunch)) {
+    place.dataset.figure = place.dataset.perLaunch + choice.value;
+    draw(place, place.dataset.figure);
+  }
 });
 
 for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {

@@ -11,11 +11,13 @@ from html import escape
 from pathlib import Path
 
 from xaisim.report import figures
-from xaisim.report.figures import Figure, spoken
+from xaisim.report.cycle_figures import spoken
+from xaisim.report.figures import Figure
 from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
 from xaisim.report.html import document, plot, table
+from xaisim.report.page_cycles import cycles_section, figures_of_cycles, launch_choice, longest_launch
 from xaisim.report.report import Accumulators, Completeness, Fidelity, Localisation, Report
-from xaisim.report.sentences import bytes_text, energy_text, time_text, verdict
+from xaisim.report.sentences import bytes_text, energy_text, of_roof, time_text, verdict
 
 
 def write_page(report: Report, path: str | Path, *, command: str | None = None) -> None:
@@ -30,7 +32,7 @@ def page_html(report: Report, *, command: str | None = None) -> str:
     sections = {
         "Maps": _maps(info) if info else "",
         "Fidelity": _fidelity(report),
-        "Cycles": _cycles(report),
+        "Cycles": cycles_section(report),
         "Energy": _energy(report),
         "Timeline": _timeline(report),
         "Layers": _layers(report),
@@ -47,11 +49,7 @@ def page_html(report: Report, *, command: str | None = None) -> str:
 
 def page_figures(report: Report, info: HeatmapInfo | None) -> dict[str, Figure]:
     """Return all figures of the page by the name of their place."""
-    drawn = {
-        "cycles": figures.cycles_figure(report),
-        "energy": figures.energy_figure(report),
-        "roofline": figures.roofline_figure(report),
-    }
+    drawn = {**figures_of_cycles(report), "energy": figures.energy_figure(report)}
     drawn |= {f"gantt{number}": figures.gantt_figure(t) for number, t in enumerate(report.run.timing.launches)}
     if info is not None:
         drawn["image"] = figures.image_figure(info)
@@ -167,40 +165,6 @@ def _fidelity_rows(f: Fidelity) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _cycles(report: Report) -> str:
-    total, roofline = report.cycles.total, report.roofline
-    bound = "arithmetic" if roofline.compute_cycles >= roofline.dram_cycles else "DRAM traffic"
-    share = 100 * roofline.lower_bound_cycles / total
-    parts = f"Inference takes {report.cycles.inference:,} of {total:,} cycles"
-    if report.cycles.explanation:
-        parts += f", explaining the other {report.cycles.explanation:,}"
-    text = (
-        f"{parts}. The {bound} alone takes {roofline.lower_bound_cycles:,} cycles, so this schedule "
-        f"cannot be faster; this run reaches {share:.1f} % of that speed."
-    )
-    caption = f"Busy and idle cycles of every unit. Each bar adds up to {total:,} cycles; idle has one cause at a time."
-    rows = [
-        (name, unit.busy, f"{100 * unit.busy / total:.1f} %", *(unit.idle.get(cause, 0) for cause in _causes(report)))
-        for name, unit in report.units.items()
-    ]
-    numbers = table(
-        ("unit", "busy", "busy share", *map(spoken, _causes(report))), rows,
-        numeric=range(1, 3 + len(_causes(report))),
-    )  # fmt: skip
-    roof = "Layers are drawn at the speed of their busiest unit; the whole run with all that it waits for."
-    return (
-        f"<p>{escape(text)}</p>"
-        + plot("cycles", "stacked bars of busy and idle cycles of every unit", kind="cycles", caption=caption)
-        + f"<details><summary>All numbers</summary>{numbers}</details><h3>Roofline</h3>"
-        + plot("roofline", "MAC per cycle over MAC per DRAM byte", kind="roofline", caption=roof)
-    )
-
-
-def _causes(report: Report) -> list[str]:
-    used = {cause for unit in report.units.values() for cause, cycles in unit.idle.items() if cycles}
-    return [cause for cause in figures.CYCLE_COLOURS if cause in used]
-
-
 def _energy(report: Report) -> str:
     rows = [
         (c.component, c.what, f"{c.count:,.0f}", f"{c.pj_each:.4g}", f"{c.count * c.pj_each * 1e-6:,.4g}")
@@ -223,13 +187,6 @@ def _energy(report: Report) -> str:
 
 
 def _timeline(report: Report) -> str:
-    launches = report.launches
-    longest = max(range(len(launches)), key=lambda number: launches[number].cycles)
-    options = "".join(
-        f'<option value="gantt{number}"{" selected" if number == longest else ""}>{escape(launch.kernel)}</option>'
-        for number, launch in enumerate(launches)
-    )
-    choice = f'<p><label>Launch <select id="launch">{options}</select></label></p>' if len(launches) > 1 else ""
     caption = (
         "The first trip of the launch. Neighbouring tiles of one layer on one unit are drawn as one block, paler the "
         "longer the unit waits within; timeline.json has the single tiles and opens in Perfetto. "
@@ -238,14 +195,15 @@ def _timeline(report: Report) -> str:
     rows = [
         (r.kernel, f"{r.trips:,}", f"{r.start_cycle:,}", f"{r.cycles:,}", f"{r.period_cycles:,}", f"{r.host_cycles:,}",
          f"{r.tiles:,}")
-        for r in launches
+        for r in report.launches
     ]  # fmt: skip
     numbers = table(
         ("launch", "trips", "start cycle", "cycles", "cycles per trip", "host cycles", "tiles per trip"), rows,
         numeric=range(1, 7),
     )  # fmt: skip
     label = "what DMA, array and vector unit did over time"
-    return choice + plot(f"gantt{longest}", label, kind="gantt", caption=caption, identity="gantt") + numbers
+    place = plot(f"gantt{longest_launch(report)}", label, kind="gantt", caption=caption, per_launch="gantt")
+    return launch_choice(report) + place + numbers
 
 
 def _layers(report: Report) -> str:
@@ -262,6 +220,9 @@ def _layers(report: Report) -> str:
         "vector",
         "DMA",
         "DRAM bytes",
+        "path",
+        "slack",
+        "of the roof",
         "tiling",
     )
     many = len({row.kernel for row in report.layers}) > 1
@@ -271,13 +232,17 @@ def _layers(report: Report) -> str:
         direction = "backward" if r.backward else "forward"
         whole = (
             r.kernel, r.stage, r.op.replace("+", " + "), direction, r.trips, r.macs, r.array_cycles,
-            r.vector_cycles, r.dma_cycles, round(r.dram_bytes), r.tiling,
+            r.vector_cycles, r.dma_cycles, round(r.dram_bytes),
+            r.path_cycles, r.slack_cycles, f"{100 * of_roof(r):.0f} %", r.tiling,
         )  # fmt: skip
         rows.append(tuple(whole[index] for index in columns))
     names = tuple(head[index] for index in columns)
-    numeric = [names.index(name) for name in head[4:10]]
+    numeric = [names.index(name) for name in head[4:13]]
     numbers = table(names, rows, numeric=numeric, sortable=True, tall=len(rows) > 14)
-    text = "Busy cycles of each unit and bytes on the DRAM bus, over all trips. A column's heading sorts by it."
+    text = (
+        "Busy cycles of each unit, bytes on the DRAM bus and cycles of the critical path, over all trips; how many "
+        "cycles late a layer's tiles could be; its speed against the roofline. A column's heading sorts by it."
+    )
     return f'<p class="quiet">{text}</p>{numbers}'
 
 

@@ -235,6 +235,10 @@ class LayerRow(Part):
     vector_cycles: int
     dma_cycles: int
     dram_bytes: Real
+    span_cycles: int
+    """From its first start to its last end; stages overlap."""
+    bound_cycles: int
+    """The roofline alone: the larger of MACs over peak and DRAM bytes over bandwidth."""
     path_cycles: int
     """Cycles of the critical path."""
     slack_cycles: int

@@ -5,7 +5,7 @@ energy_text(234_567.0) == "235 mJ";  verdict(report) is one or two sentences
 
 from __future__ import annotations
 
-from xaisim.report.report import CriticalPath, Fidelity, Report
+from xaisim.report.report import CriticalPath, Fidelity, LayerRow, Report
 
 FAITHFUL_DB, FAITHFUL_SPEARMAN = 30.0, 0.98
 ROUGH_SPEARMAN = 0.9
@@ -53,6 +53,22 @@ def gains_text(report: Report) -> str:
     saved = [(gain.resource, 1 - gain.cycles / total) for gain in report.sensitivity if gain.cycles is not None]
     best = [f"{resource} saves {share:.1%}" for resource, share in saved[:3] if share >= 0.0005]
     return ", ".join(best) or "any one resource saves less than 0.1%"
+
+
+def of_roof(row: LayerRow) -> float:
+    """Return the share of a layer's time that the roofline alone would take, 0 to 1."""
+    return row.bound_cycles / row.span_cycles if row.span_cycles else 1.0
+
+
+def layers_text(report: Report) -> str:
+    """Say which three layers lose most cycles against their own roofline, and where they stand."""
+    lost: dict[str, tuple[int, int]] = {}
+    for row in report.layers:
+        span, bound = lost.get(row.stage, (0, 0))
+        lost[row.stage] = span + row.span_cycles, bound + row.bound_cycles
+    worst = sorted(lost.items(), key=lambda item: item[1][1] - item[1][0])[:3]
+    parts = [f"{stage} at {bound / max(1, span):.0%}" for stage, (span, bound) in worst]
+    return ", ".join([f"{parts[0]} of its roofline", *parts[1:]])
 
 
 def verdict(report: Report) -> str:

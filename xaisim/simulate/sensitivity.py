@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,38 +92,58 @@ def _tiles(t: TimedLaunch, arch: Architecture, change: _Change, more: Fraction) 
 
 def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
     """Return every resource of a machine with ``more`` of it; constants are rounded to whole cycles."""
-    dram, dma, control = arch.dram, arch.dma, arch.control
-    faster = {name: round(cycles / more) for name, cycles in (
-        ("latency", dram.latency_cycles), ("issue", dma.issue_cycles), ("launch", control.launch_cycles),
-        ("sync", control.sync_cycles))}  # fmt: skip
-    rate = dram.bytes_per_cycle * float(more)
-    ports = tuple(
-        memory.model_copy(update={"bytes_per_cycle": memory.bytes_per_cycle * float(more)})
-        if isinstance(memory, Sram) else memory for memory in arch.memories
-    )  # fmt: skip
+    dma, control = arch.dma, arch.control
+    issue, launch, sync = (round(c / more) for c in (dma.issue_cycles, control.launch_cycles, control.sync_cycles))
     rates = ", ".join(f"{m.name} {m.bytes_per_cycle:g} -> {m.bytes_per_cycle * float(more):g}" for m in arch.on_chip)
     sooner = f"every tile in 1/{float(more):g} of its cycles"
     return [
         _Change("array", sooner, None, _faster_array),
         _Change("array with its ports", sooner, None, _faster_array_with_ports),
         _Change("vector lanes", f"{arch.vector.lanes} -> {arch.vector.lanes * float(more):g}", None, _faster_vector),
-        _Change("DRAM bandwidth", f"{dram.bytes_per_cycle:g} -> {rate:g} B/cycle",
-                _with_dram(arch, bytes_per_cycle=rate)),
-        _Change("DRAM latency", f"{dram.latency_cycles} -> {faster['latency']} cycles",
-                _with_dram(arch, latency_cycles=faster["latency"])),
-        _Change("DMA issue", f"{dma.issue_cycles} -> {faster['issue']} cycles",
-                arch.model_copy(update={"dma": dma.model_copy(update={"issue_cycles": faster["issue"]})})),
-        _Change("memory ports", f"{rates} B/cycle", arch.model_copy(update={"memories": ports})),
-        _Change("host control", f"launch {control.launch_cycles} -> {faster['launch']}, "
-                f"sync {control.sync_cycles} -> {faster['sync']} cycles",
-                arch.model_copy(update={"control": control.model_copy(
-                    update={"launch_cycles": faster["launch"], "sync_cycles": faster["sync"]})})),
+        *_dram_changes(arch, more),
+        _Change("DMA issue", f"{dma.issue_cycles} -> {issue} cycles", _with(arch, "dma", issue_cycles=issue)),
+        _Change("memory ports", f"{rates} B/cycle", _faster_ports(arch, more)),
+        _Change(
+            "host control",
+            f"launch {control.launch_cycles} -> {launch}, sync {control.sync_cycles} -> {sync} cycles",
+            _with(arch, "control", launch_cycles=launch, sync_cycles=sync),
+        ),
         *(_larger(arch, memory, more) for memory in arch.on_chip),
+    ]
+
+
+def _with(arch: Architecture, part: str, **values: float) -> Architecture:
+    return arch.model_copy(update={part: getattr(arch, part).model_copy(update=values)})
+
+
+def _dram_changes(arch: Architecture, more: Fraction) -> list[_Change]:
+    """Return more of a bus's two numbers; of a timed DRAM, its clock (all its timings with it) and its controller."""
+    dram, timing = arch.dram, arch.dram.timing
+    if timing is None:
+        rate, latency = dram.bytes_per_cycle * float(more), round(dram.latency_cycles / more)
+        wider, sooner = _with_dram(arch, bytes_per_cycle=rate), _with_dram(arch, latency_cycles=latency)
+        return [
+            _Change("DRAM bandwidth", f"{dram.bytes_per_cycle:g} -> {rate:g} B/cycle", wider),
+            _Change("DRAM latency", f"{dram.latency_cycles} -> {latency} cycles", sooner),
+        ]
+    port = dram.port_bytes_per_cycle
+    clock = timing.model_copy(update={"tck_ns": timing.tck_ns / float(more)})
+    controller = timing.model_copy(update={"controller_ns": timing.controller_ns / float(more)})
+    return [
+        _Change("DRAM clock", f"{timing.tck_ns:g} -> {clock.tck_ns:g} ns",
+                _with_dram(arch, timing=clock, port_bytes_per_cycle=port and port * float(more))),
+        _Change("DRAM controller", f"{timing.controller_ns:g} -> {controller.controller_ns:g} ns",
+                _with_dram(arch, timing=controller)),
     ]  # fmt: skip
 
 
-def _with_dram(arch: Architecture, **values: float) -> Architecture:
+def _with_dram(arch: Architecture, **values: Any) -> Architecture:
     return arch.model_copy(update={"memories": (arch.memories[0].model_copy(update=values), *arch.memories[1:])})
+
+
+def _faster_ports(arch: Architecture, more: Fraction) -> Architecture:
+    ports = (m.model_copy(update={"bytes_per_cycle": m.bytes_per_cycle * float(more)}) for m in arch.on_chip)
+    return arch.model_copy(update={"memories": (arch.memories[0], *ports)})
 
 
 def _larger(arch: Architecture, memory: Sram, more: Fraction) -> _Change:

@@ -1,0 +1,324 @@
+"""Does the timeline show what was computed, tiles, stalls, phases, critical path and counters, and does it load?"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from random_graphs import architectures, dry_program, networks
+from trace_format import assert_is_a_trace
+
+from xaisim.config import UserError
+from xaisim.experiment import Experiment, Options
+from xaisim.flow import profile
+from xaisim.hardware import Architecture
+from xaisim.ir.graph import Graph
+from xaisim.mapping.tiles import SEATS
+from xaisim.report import timeline
+from xaisim.report.counters import counters, drawn_trips, span_of
+from xaisim.report.cycles import analyse
+from xaisim.report.events import Event
+from xaisim.report.report import Report
+from xaisim.simulate.clock import CAUSE_NAMES, run_trip
+from xaisim.simulate.critical import trip_traces
+from xaisim.simulate.program import ProgramTiming, time_program
+
+TRIPS = 5
+
+
+@pytest.fixture(scope="module")
+def path_report() -> Report:
+    return profile(Experiment(model="resnet18_tiny", options=Options(n_steps=TRIPS), arch="ultra96_v2"))
+
+
+@pytest.fixture(scope="module")
+def gradcam_report() -> Report:
+    return profile(Experiment(model="cifar_cnn", method="gradcam"))
+
+
+@pytest.fixture(scope="module")
+def forward_report() -> Report:
+    return profile(Experiment(model="cifar_cnn", method="forward", arch="edge_systolic_16_ws"))
+
+
+REPORTS = ["path_report", "gradcam_report", "forward_report"]
+
+
+def events_of(report: Report) -> list[Event]:
+    return timeline.timeline_events(report.run.timing, report.run.arch)
+
+
+def tile_events(events: list[Event], trip: int, first: int, last: int) -> list[Event]:
+    """Return the tile events of a trip that start in a range of cycles, of all units."""
+    return [
+        e for e in events
+        if "kind" in e.get("args", {}) and e["args"]["trip"] == trip and first <= e["args"]["start_cycle"] < last
+    ]  # fmt: skip
+
+
+def tracks_of(events: list[Event]) -> dict[int, str]:
+    return {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+
+
+# --- tiles, stalls, phases --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_tile_event_has_the_cycles_of_the_trace(name: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(name)
+    run, events = report.run, events_of(report)
+    for t in run.timing.launches:
+        offset = t.start_cycle + run.arch.control.launch_cycles
+        traces = trip_traces(t.schedule.tiles, t.timing)
+        for trip in {1, len(traces)}:
+            trace = traces[trip - 1]
+            mine = tile_events(events, trip, t.start_cycle, t.start_cycle + t.cycles)
+            assert [e["args"]["tile"] for e in mine] == list(range(t.schedule.tiles.rows))
+            found = [(e["args"]["start_cycle"], e["args"]["cycles"], e["args"]["ready_cycle"]) for e in mine]
+            occupied = t.schedule.tiles.occupy_cycles
+            expected = zip(trace.start + offset, occupied, trace.end + offset, strict=True)
+            assert found == [tuple(map(int, row)) for row in expected]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_file_is_a_trace_that_viewers_can_show(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    run = request.getfixturevalue(name).run
+    for mhz, most in ((100.0, timeline.MOST_EVENTS), (333.3, 3000), (1500.0, 400)):
+        arch = run.arch.model_copy(update={"clock_mhz": mhz})
+        timeline.write_timeline(run.timing, arch, tmp_path / "timeline.json", most=most)
+        trace = json.loads((tmp_path / "timeline.json").read_text())
+        assert_is_a_trace(trace)
+        assert len(trace["traceEvents"]) <= most
+
+
+def test_the_check_of_the_format_notices_slices_that_stick_out_and_counters_that_go_back() -> None:
+    slices = [{"ph": "X", "pid": 1, "tid": 1, "name": n, "cat": "c", "ts": ts, "dur": dur, "args": {}}
+              for n, ts, dur in (("a", 0, 10), ("b", 5, 6))]  # fmt: skip
+    values = [{"ph": "C", "pid": 1, "name": "n", "ts": ts, "args": {"v": 1}} for ts in (2, 1)]
+    for events, message in ((slices, "sticks out"), (values, "goes back")):
+        with pytest.raises(AssertionError, match=message):
+            assert_is_a_trace({"displayTimeUnit": "ns", "otherData": {}, "traceEvents": events})
+
+
+def test_the_events_of_a_trip_cover_the_busy_cycles_of_every_unit(path_report: Report) -> None:
+    events = events_of(path_report)
+    tracks = tracks_of(events)
+    for t in path_report.run.timing.launches:
+        for trip in {1, t.timing.simulated_trips}:
+            sums: Counter[str] = Counter()
+            for e in tile_events(events, trip, t.start_cycle, t.start_cycle + t.cycles):
+                sums[tracks[e["tid"]]] += e["args"]["cycles"]
+            for unit, seat in enumerate(SEATS):
+                assert sums[seat.name] * t.launch.trips == t.timing.busy[unit]
+
+
+def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(path_report: Report) -> None:
+    events, t = events_of(path_report), path_report.run.timing.launches[0]
+    assert t.launch.trips == 1
+    last = t.start_cycle + t.cycles
+    tracks, table = tracks_of(events), Counter[tuple[str, str]]()
+    for e in events:
+        if e.get("cat") == "idle" and e["args"]["start_cycle"] < last:
+            table[tracks[e["tid"]], e["name"]] += e["args"]["cycles"]
+    expected = {
+        (seat.name, name): int(t.timing.idle[unit, cause])
+        for unit, seat in enumerate(SEATS)
+        for cause, name in CAUSE_NAMES.items()
+        if name != "finished" and t.timing.idle[unit, cause]
+    }
+    assert table == expected
+
+
+def test_colours_of_stalls_and_phases_tell_them_apart(path_report: Report, gradcam_report: Report) -> None:
+    for report in (path_report, gradcam_report):
+        events = events_of(report)
+        for category in ("idle", "phase"):
+            pairs = {(e["name"], e["cname"]) for e in events if e.get("cat") == category}
+            assert len(pairs) == len({name for name, _ in pairs}) == len({colour for _, colour in pairs}) > 1
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_tile_and_stall_lies_in_a_slice_of_its_phase(name: str, request: pytest.FixtureRequest) -> None:
+    events = events_of(request.getfixturevalue(name))
+    runs: dict[int, list[Event]] = {}
+    for e in events:
+        if e.get("cat") == "phase":
+            runs.setdefault(e["tid"], []).append(e)
+    for e in events:
+        if "tile" not in e.get("args", {}):
+            continue
+        start = e["args"]["start_cycle"]
+        around = [
+            r for r in runs[e["tid"]]
+            if r["args"]["start_cycle"] <= start
+            and start + e["args"]["cycles"] <= r["args"]["start_cycle"] + r["args"]["cycles"]
+        ]  # fmt: skip
+        assert e["cat"] == "idle" or e["cat"] in {r["name"] for r in around}
+        assert around
+
+
+def test_phases_are_forward_backward_path_and_map(path_report: Report, gradcam_report: Report) -> None:
+    def names(report: Report) -> set[str]:
+        return {e["name"] for e in events_of(report) if e.get("cat") == "phase"}
+
+    assert names(path_report) == {"forward", "backward", "path"}
+    assert names(gradcam_report) == {"forward", "backward", "map"}
+
+
+def test_times_are_microseconds_of_simulated_time(path_report: Report) -> None:
+    run = path_report.run
+    for e in events_of(path_report):
+        if e["ph"] == "X":
+            assert e["ts"] == pytest.approx(e["args"]["start_cycle"] / run.arch.clock_mhz, abs=6e-4)
+            assert e["dur"] == pytest.approx(e["args"]["cycles"] / run.arch.clock_mhz, abs=1.1e-3)
+
+
+def test_trips_that_repeat_are_one_event_that_says_so(path_report: Report) -> None:
+    loop = next(t for t in path_report.run.timing.launches if t.launch.trips == TRIPS)
+    trips = [e for e in events_of(path_report) if e.get("cat") == "trip"]
+    period = f"{loop.timing.period_cycles:,}"
+    assert (
+        trips[-1]["name"] == f"trips {loop.timing.simulated_trips + 1}-{TRIPS} repeat every {period} cycles, not drawn"
+    )
+    assert sum(e["args"]["cycles"] for e in trips) == loop.timing.cycles
+
+
+def test_launches_and_the_host_add_up_to_the_program(path_report: Report) -> None:
+    timing, events = path_report.run.timing, events_of(path_report)
+    assert sum(e["args"]["cycles"] for e in events if e.get("cat") == "launch") == timing.cycles
+    assert sum(e["args"]["cycles"] for e in events if e.get("cat") == "host") == timing.units["host"].busy
+
+
+# --- critical path ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_track_of_the_critical_path_covers_every_cycle_of_a_launch_that_is_drawn_whole(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    report: Report = request.getfixturevalue(name)
+    events = [e for e in events_of(report) if e.get("cat") == "critical"]
+    for t in report.run.timing.launches:
+        first = t.start_cycle + report.run.arch.control.launch_cycles
+        mine = [e for e in events if first <= e["args"]["start_cycle"] < first + t.timing.cycles]
+        at = [(e["args"]["start_cycle"], e["args"]["start_cycle"] + e["args"]["cycles"]) for e in mine]
+        if t.launch.trips == 1:
+            assert [start for start, _ in at] == [first, *(end for _, end in at[:-1])]
+            assert at[-1][1] == first + t.timing.cycles
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(at))
+
+
+def test_tiles_on_the_path_are_marked_and_have_no_slack(path_report: Report) -> None:
+    critical = Counter(e["args"].get("critical") for e in events_of(path_report) if "kind" in e.get("args", {}))
+    assert set(critical) == {None, True}
+    for e in events_of(path_report):
+        if "kind" in e.get("args", {}):
+            assert e["args"]["slack_cycles"] >= 0
+            assert e["args"]["slack_cycles"] == 0 or "critical" not in e["args"]
+
+
+# --- counters ---------------------------------------------------------------------------------------------------------
+
+
+def occupied_at(timing: Any, cycle: int, memory: int) -> int:
+    """Return the bytes of a memory that tiles hold at a cycle of a launch, trip by trip from the definition."""
+    tiles, used, trace = timing.schedule.tiles, 0, None
+    a = tiles.allocations
+    for _ in range(timing.launch.trips):
+        trace = run_trip(tiles, trace)
+        live = (a.memory == memory) & (trace.start[a.filled_by] <= cycle) & (cycle < trace.end[a.released_by])
+        used += int(a.size_bytes[live].sum())
+    return used
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_memory_counter_is_what_the_tiles_hold(name: str, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(name).run
+    for t in run.timing.launches:
+        analysis = analyse(t)
+        found = counters(analysis, run.arch, 10**6)
+        for index, memory in enumerate(run.arch.on_chip, start=1):
+            counter = found[memory.name]
+            spans = [span_of(analysis, trip) for trip in drawn_trips(analysis)]
+            for cycle, value in list(zip(counter.cycle, counter.series["bytes"], strict=True))[
+                :: max(1, len(counter.cycle) // 40)
+            ]:
+                if any(low <= cycle < high for low, high in spans):
+                    assert value == occupied_at(t, int(cycle), index)
+
+
+def assert_counters_are_possible(timing: ProgramTiming, arch: Architecture, points: int) -> None:
+    """No memory is fuller than it is large, and the bus moves what tiles move and never more than it can."""
+    for t in timing.launches:
+        analysis = analyse(t)
+        found = counters(analysis, arch, points)
+        for memory in arch.on_chip:
+            values = found[memory.name].series["bytes"]
+            assert 0 <= values.min() <= values.max() <= memory.size
+            assert values.max() == counters(analysis, arch, 10**6)[memory.name].series["bytes"].max()
+            assert (np.diff(found[memory.name].cycle) > 0).all()
+        bus = found[arch.dram.name]
+        both = bus.series["read"] + bus.series["written"]
+        assert both.max() <= arch.dram.bytes_per_cycle * (1 + 1e-9)
+        moved = (both[:-1] * np.diff(bus.cycle)).sum()
+        tiles = t.schedule.tiles
+        per_trip = float((tiles.read_bytes + tiles.write_bytes)[:, 0].sum())
+        if t.launch.trips <= 2:
+            assert moved == pytest.approx(per_trip * t.launch.trips)
+
+
+@pytest.mark.parametrize("points", [3, 50, 10**6])
+@pytest.mark.parametrize("name", REPORTS)
+def test_counters_never_exceed_the_memory_or_the_bus(name: str, points: int, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(name).run
+    assert_counters_are_possible(run.timing, run.arch, points)
+
+
+@settings(max_examples=15)
+@given(graph=networks(layers=3, side=8, channels=4), arch=architectures())
+def test_counters_of_random_networks_never_exceed_the_memory_or_the_bus(graph: Graph, arch: Architecture) -> None:
+    try:
+        timing = time_program(dry_program(graph, "integrated_gradients", n_steps=2), arch)
+    except UserError:
+        assume(False)
+    assert_counters_are_possible(timing, arch, 40)
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_json_and_lists_what_it_leaves_out(path_report: Report, tmp_path: Path) -> None:
+    run = path_report.run
+    timeline.write_timeline(run.timing, run.arch, tmp_path / "timeline.json")
+    trace = json.loads((tmp_path / "timeline.json").read_text())
+    assert trace["traceEvents"] == events_of(path_report)
+    loop = next(t for t in run.timing.launches if t.launch.trips == TRIPS)
+    assert any(
+        f"to {TRIPS}, which repeat trip {loop.timing.simulated_trips}" in s for s in trace["otherData"]["left_out"]
+    )
+
+
+def test_a_small_budget_keeps_first_trips_and_says_what_is_missing(path_report: Report, tmp_path: Path) -> None:
+    run = path_report.run
+    whole = events_of(path_report)
+    timeline.write_timeline(run.timing, run.arch, tmp_path / "timeline.json", most=300)
+    trace = json.loads((tmp_path / "timeline.json").read_text())
+    assert len(trace["traceEvents"]) <= 300 < len(whole)
+    assert {e["args"]["trip"] for e in trace["traceEvents"] if "kind" in e["args"]} == {1}
+    said = " ".join(trace["otherData"]["left_out"])
+    assert "as 300 events are the most that is written" in said
+    assert "the track of the critical path" in said
+    assert "counters, as they may take 60 events" in said
+    assert not any(e["ph"] == "C" for e in trace["traceEvents"])
+
+
+def test_a_middling_budget_makes_counters_coarse(path_report: Report) -> None:
+    run = path_report.run
+    few = timeline.timeline_events(run.timing, run.arch, most=3000)
+    assert 0 < sum(e["ph"] == "C" for e in few) <= 600
