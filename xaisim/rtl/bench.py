@@ -22,7 +22,7 @@ Array = np.ndarray
 class Product:
     """Integers x (M, K) · w (K, N) + initial (N,) or (M, N), shifted right by ``shift``.
 
-    ``initial`` is a bias per filter; with a stationary operand it may also be a sum of its own for every output.
+    ``initial`` is a bias per filter, or a sum of its own for every output (not: output stationary and saturating).
     """
 
     x: Array
@@ -82,11 +82,10 @@ class Vectors:
         d, initial = self.design, self.product.initial
         M, _, N = self.product.sizes
         every = np.zeros((M, N), np.int64) if initial is None else np.broadcast_to(initial, (M, N))
-        if d.array.dataflow == "os":
-            assert (every == every[:1]).all(), "output stationary sums start from one value per filter"
-            lanes = every[:1].T
-        else:
-            lanes = every if d.array.dataflow == "is" else every.T
+        lanes = every if d.array.dataflow == "is" else every.T
+        if not d.stationary and not d.joins_late:
+            assert (every == every[:1]).all(), "output stationary sums that saturate start from one value per filter"
+            lanes = lanes[:, :1]
         bits = d.array.accumulator_bits
         return self._packed(lanes, d.array.cols, bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
@@ -143,6 +142,8 @@ class _Record:
     def __init__(self, core: Any, vectors: list[Vectors], pause: int) -> None:
         self.core, self.vectors, self.pause = core, vectors, pause
         self.design = vectors[0].design
+        rows = [outputs_per_column(self.design, product.extents)[0] for product in vectors]
+        self.leaving = iter([product for product, count in zip(vectors, rows, strict=True) for _ in range(count)])
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.terms: list[dict[str, int]] = []
@@ -164,9 +165,10 @@ class _Record:
                 to_start, wait = to_start + 1, self.pause
             elif wait and not ctx.get(core.busy):
                 wait -= 1
-            current = self.vectors[to_start - 1]
             asked = {
-                name: current.at(name, ctx.get(getattr(core, f"{name}_index")), ctx.get(getattr(core, f"{name}_base")))
+                name: self._answer(
+                    name, to_start, *(ctx.get(getattr(core, f"{name}_{at}")) for at in ("index", "base"))
+                )
                 for name in requests(self.design)
                 if ctx.get(getattr(core, f"{name}_fetch"))
             }
@@ -177,6 +179,11 @@ class _Record:
                 ctx.set(getattr(core, f"{name}_data"), vector)
             self._note(ctx, core, cycle)
             quiet = 0 if ctx.get(core.busy) or to_start < len(self.vectors) else quiet + 1
+
+    def _answer(self, name: str, started: int, index: int, base: int) -> int:
+        """Return the vector asked for: of the product that runs, or whose results leave while another one runs."""
+        late = name == "initial" and self.design.joins_late
+        return (next(self.leaving) if late else self.vectors[started - 1]).at(name, index, base)
 
     def _note(self, ctx: Any, core: Any, cycle: int) -> None:
         if ctx.get(core.done):

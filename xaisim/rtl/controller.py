@@ -51,6 +51,18 @@ def token_layout(design: Design) -> StructLayout:
     return StructLayout({"valid": 1, "index": design.extent_bits, "first": 1, "last": 1, "whole": 1})
 
 
+def fold_layout(design: Design) -> StructLayout:
+    """Return where a fold begins, and the extents of its product."""
+    bits, extent = design.place_bits, design.extent_bits
+    return StructLayout({"row": bits, "col": bits, "rows": extent, "cols": extent})
+
+
+def leave_layout(design: Design) -> StructLayout:
+    """Return what is said of a row of sums that leaves: the how manyth from below, and which of its lanes count."""
+    up, bits = (design.array.rows).bit_length(), design.place_bits
+    return StructLayout({"valid": 1, "within": 1, "up": up, "base": bits, "cols": design.extent_bits})
+
+
 class _Fold(NamedTuple):
     exists: Value
     row: Value
@@ -66,6 +78,7 @@ class Controller(Component):
         ports: dict[str, Any] = {"start": In(1), "rows": In(bits), "cols": In(bits), "stream": In(bits)}
         ports |= {"landed": In(1), "ready": Out(1), "accept": Out(1), "busy": Out(1), "done": Out(1)}
         ports |= {"now": Out(state_layout(design)), "fold_end": Out(1)}
+        ports |= {"copy": Out(1), "leave": Out(leave_layout(design))}
         ports |= {"left": Out(request), "top": Out(request), "initial": Out(request)}
         ports |= {"rows_now": Out(bits), "cols_now": Out(bits), "token": Out(token_layout(design))}
         ports |= {f"{term}_cycles": Out(COUNT_BITS) for term in TERMS}
@@ -168,7 +181,9 @@ class Controller(Component):
         m.d.comb += self._asked(self.left, streams, first, after.step, after.row)
         if not d.stationary:
             m.d.comb += self._asked(self.top, streams, first, after.step, after.col)
-            m.d.comb += self._asked(self.initial, streams & first, first, 0, after.col)
+            if not d.joins_late:
+                m.d.comb += self._asked(self.initial, streams & first, first, 0, after.col)
+            self._leave(m)
             return
         m.d.comb += self._asked(self.initial, streams & (after.row == 0), first, after.step, after.col)
         loads, coming = after.phase == Phase.LOAD, _Fold(Value.cast(1), after.row, after.col)
@@ -185,6 +200,31 @@ class Controller(Component):
             self.token.last.eq(fold_after >= self.rows_now),
             self.token.whole.eq(after.col + d.array.cols < self.cols_now),
         ]
+
+    def _leave(self, m: Module) -> None:
+        """Say which row of sums leaves in the next cycle, output stationary: the lowest of a fold first."""
+        leave, rows = self.leave, self.design.array.rows
+        fold = Signal(fold_layout(self.design))
+        if self.design.array.drain:
+            m.d.comb += [fold.row.eq(self.after.row), fold.col.eq(self.after.col)]
+            m.d.comb += [fold.rows.eq(self.rows_now), fold.cols.eq(self.cols_now)]
+            m.d.comb += [leave.valid.eq(self.after.phase == Phase.DRAIN), leave.up.eq(self.after.step)]
+        else:
+            ended, leaving, up = Signal.like(fold), Signal.like(fold), Signal(range(rows + 1), init=rows)
+            with m.If(self.fold_end):
+                m.d.sync += [ended.row.eq(self.now.row), ended.col.eq(self.now.col)]
+                m.d.sync += [ended.rows.eq(self.rows_now), ended.cols.eq(self.cols_now)]
+            m.d.sync += [self.copy.eq(self.fold_end), leaving.eq(fold), up.eq(Mux(leave.valid, leave.up + 1, rows))]
+            m.d.comb += [fold.eq(Mux(self.copy, ended, leaving)), leave.up.eq(Mux(self.copy, 0, up))]
+            m.d.comb += leave.valid.eq(leave.up != rows)
+        row = fold.row + rows - 1 - leave.up
+        m.d.comb += [
+            leave.within.eq(leave.valid & (row < fold.rows)),
+            leave.cols.eq(fold.cols),
+            leave.base.eq(fold.col),
+        ]
+        if self.design.joins_late:
+            m.d.comb += self._asked(self.initial, leave.within, self.copy, row, fold.col)
 
     @staticmethod
     def _asked(request: Any, valid: Value, first: Value, index: Any, base: Value) -> list[Any]:

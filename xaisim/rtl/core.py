@@ -14,7 +14,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.wiring import Component, In, Out
 
 from xaisim.rtl.arithmetic import Requant, limited, shape_of, shift_shape
-from xaisim.rtl.controller import Controller, Phase, request_layout
+from xaisim.rtl.controller import Controller, request_layout
 from xaisim.rtl.design import TERMS, Design
 from xaisim.rtl.elements import HoldingElement, MovingElement, place
 from xaisim.rtl.ports import ports, requests
@@ -81,17 +81,16 @@ class Core(Component):
         """Return lane i, i cycles later."""
         return [_delayed(m, lane, i)[-1] for i, lane in enumerate(lanes)]
 
-    def _leave(self, m: Module, c: int, total: Value, valid: Value, shift: Value) -> None:
-        """Requantise the sum that column ``c`` gives off, into the output register."""
-        d = self.design
-        stored = limited(total, d.array.stored_sum_bits, saturate=d.array.accumulator == "saturate")
+    def _leave(self, m: Module, c: int, total: Value, valid: Value, shift: Value, joins: Value | None = None) -> None:
+        """Requantise the sum that column ``c`` gives off, with what joins it, into the output register."""
+        d, array = self.design, self.design.array
+        whole = total if joins is None else limited(total + joins, array.accumulator_bits, saturate=d.saturates)
         requant = Requant(d)
         place(m, f"requant_{c}", requant, self._modules.get("requant"), clocked=False)
-        m.d.comb += [requant.value.eq(stored), requant.shift.eq(shift)]
-        m.d.sync += [
-            self.out_valid[c].eq(valid),
-            self.out_data.word_select(c, d.outputs.bits).eq(requant.result),
-        ]
+        m.d.comb += requant.value.eq(limited(whole, array.stored_sum_bits, saturate=d.saturates))
+        m.d.comb += requant.shift.eq(shift)
+        m.d.sync += self.out_valid[c].eq(valid)
+        m.d.sync += self.out_data.word_select(c, d.outputs.bits).eq(requant.result)
 
     def _elements(self, m: Module, kind: Any) -> list[list[Any]]:
         rows, cols = self.design.array.rows, self.design.array.cols
@@ -105,12 +104,15 @@ class Core(Component):
 
     def _moving(self, m: Module) -> None:
         d, control, rows, cols = self.design, self.control, self.design.array.rows, self.design.array.cols
-        total = signed(d.array.accumulator_bits)
         left = self._skewed(m, self._lanes(m, "left", rows, control.rows_now, shape_of(d.left)))
         top = self._skewed(m, self._lanes(m, "top", cols, control.cols_now, shape_of(d.top)))
         first = _delayed(m, self.given["left"].first, rows - 1)
-        initial = self._held_initial(m) if d.initial else [Const(0, total)] * cols
-        shift, copy, valid, by = (self._drain if d.array.drain else self._copies)(m)
+        begin, joins = [Const(0, signed(d.array.accumulator_bits))] * cols, [None] * cols
+        if d.joins_late:
+            joins = self._first_sums(cols)
+        elif d.initial:
+            begin = self._held_first_sums(m)
+        leave = _registered(m, control.leave)
         grid = self._elements(m, MovingElement)
         for r in range(rows):
             for c in range(cols):
@@ -120,53 +122,38 @@ class Core(Component):
                     e.first.eq(grid[r][c - 1].first_right if c else first[r]),
                     e.top.eq(grid[r - 1][c].bottom if r else top[c]),
                     e.above.eq(grid[r - 1][c].below if r else 0),
-                    e.initial.eq(initial[c]),
-                    e.shift.eq(shift),
+                    e.initial.eq(begin[c]),
+                    e.shift.eq(leave.valid),
                 ]
                 if not d.array.drain:
-                    m.d.comb += e.copy.eq(copy)
+                    m.d.comb += e.copy.eq(control.copy)
+        shift = self.shift_now if d.array.drain else self._shift_of_copies(m)
         for c in range(cols):
-            self._leave(m, c, grid[-1][c].below, valid[c], by)
+            self._leave(m, c, grid[-1][c].below, leave.within & (leave.base + c < leave.cols), shift, joins[c])
 
-    def _held_initial(self, m: Module) -> list[Value]:
+    def _first_sums(self, cols: int) -> list[Any]:
+        """Return the lanes of what sums start from, as they come."""
+        bits = self.design.array.accumulator_bits
+        return [self.initial_data.word_select(c, bits).as_signed() for c in range(cols)]
+
+    def _held_first_sums(self, m: Module) -> list[Any]:
         """Return what the sums of each column start from, for as long as the fold lasts."""
         given, held = self.given["initial"], []
-        for c in range(self.design.array.cols):
-            bits = self.design.array.accumulator_bits
-            register, come = Signal(signed(bits), name=f"initial_{c}"), self.initial_data.word_select(c, bits)
+        for c, come in enumerate(self._first_sums(self.design.array.cols)):
+            register = Signal(come.shape(), name=f"first_{c}")
             with m.If(given.valid):
                 m.d.sync += register.eq(come)
-            held.append(Mux(given.valid, come.as_signed(), register))
+            held.append(Mux(given.valid, come, register))
         return held
 
-    def _drain(self, m: Module) -> tuple[Value, Value, list[Value], Value]:
-        """Shift the sums out, the lowest row first; the next fold waits."""
-        control, rows = self.control, self.design.array.rows
-        shifts, row = Signal(), Signal(range(2 * rows))
-        m.d.comb += [shifts.eq(control.now.phase == Phase.DRAIN), row.eq(rows - 1 - control.now.step)]
-        within = shifts & (control.now.row + row < control.rows_now)
-        columns = [within & (control.now.col + c < control.cols_now) for c in range(self.design.array.cols)]
-        return shifts, Const(0), columns, self.shift_now
-
-    def _copies(self, m: Module) -> tuple[Value, Value, list[Value], Value]:
-        """Copy all sums in the cycle after a fold, then shift the copies out while the next one streams."""
-        control, rows, cols = self.control, self.design.array.rows, self.design.array.cols
-        copy, to_go = Signal(), Signal(range(rows + 1))
-        kept_rows, kept_cols, kept_shift = Signal(range(rows + 1)), Signal(range(cols + 1)), Signal.like(self.shift_now)
-        out_rows, out_cols, out_shift = Signal.like(kept_rows), Signal.like(kept_cols), Signal.like(self.shift_now)
-        m.d.sync += copy.eq(control.fold_end)
-        with m.If(control.fold_end):
-            m.d.sync += [
-                kept_rows.eq(_at_most(control.rows_now - control.now.row, rows)),
-                kept_cols.eq(_at_most(control.cols_now - control.now.col, cols)),
-                kept_shift.eq(self.shift_now),
-            ]
-        with m.If(copy):
-            m.d.sync += [to_go.eq(rows), out_rows.eq(kept_rows), out_cols.eq(kept_cols), out_shift.eq(kept_shift)]
-        with m.Elif(to_go != 0):
-            m.d.sync += to_go.eq(to_go - 1)
-        within = (to_go != 0) & (to_go <= out_rows)
-        return to_go != 0, copy, [within & (c < out_cols) for c in range(cols)], out_shift
+    def _shift_of_copies(self, m: Module) -> Value:
+        """Return the shift of the product whose sums are leaving, while another one may have begun."""
+        ended, leaving = Signal.like(self.shift_now), Signal.like(self.shift_now)
+        with m.If(self.control.fold_end):
+            m.d.sync += ended.eq(self.shift_now)
+        with m.If(self.control.copy):
+            m.d.sync += leaving.eq(ended)
+        return leaving
 
     # Weight and input stationary --------------------------------------------------------------------------------------
 
@@ -207,8 +194,7 @@ class Core(Component):
         d, array = self.design, self.design.array
         initial = [Const(0, signed(array.accumulator_bits))] * array.cols
         if d.initial:
-            bits = array.accumulator_bits
-            initial = self._skewed(m, [self.initial_data.word_select(c, bits).as_signed() for c in range(array.cols)])
+            initial = self._skewed(m, self._first_sums(array.cols))
         above = []
         for c, total in enumerate(totals):
             memory = Sums(d)
@@ -219,7 +205,7 @@ class Core(Component):
                 memory.read_index.eq(asked.index),
                 memory.write.eq(made.valid & ~made.last),
                 memory.write_index.eq(made.index),
-                memory.write_data.eq(limited(total, array.stored_sum_bits, saturate=array.accumulator == "saturate")),
+                memory.write_data.eq(limited(total, array.stored_sum_bits, saturate=d.saturates)),
             ]
             above.append(Mux(used.first, initial[c], memory.read_data))
         return above
@@ -237,7 +223,3 @@ def _delayed(m: Module, value: Any, cycles: int) -> list[Any]:
     for _ in range(cycles):
         values.append(_registered(m, values[-1]))
     return values
-
-
-def _at_most(value: Value, most: int) -> Value:
-    return Mux(value > most, most, value)

@@ -48,7 +48,7 @@ class Design:
     extent_bits: int = 16
     """Width of the counters of rows, columns and stream."""
     initial: bool = True
-    """Sums start from a port (a bias, or earlier partial sums) instead of zero."""
+    """Sums start from a port (a bias, or earlier partial sums) instead of zero; see ``joins_late``."""
 
     def __post_init__(self) -> None:
         width = self.array.multiplier_bits
@@ -65,6 +65,19 @@ class Design:
     def stationary(self) -> bool:
         """Whether an operand stays in the array: dataflows ws and is."""
         return self.array.dataflow != "os"
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums are clamped, so that the order of addition counts."""
+        return self.array.accumulator == "saturate"
+
+    @property
+    def joins_late(self) -> bool:
+        """Whether first values join on the way out: output stationary, where the order does not count.
+
+        Output stationary sums that saturate start from one value per column, which is there with the operands.
+        """
+        return self.initial and not self.stationary and not self.saturates
 
     @property
     def pipelined(self) -> bool:

@@ -35,7 +35,7 @@ class _Element(Component):
 
     def _joined(self, total: Value, product: Value) -> Value:
         array = self.design.array
-        return limited(total + product, array.accumulator_bits, saturate=array.accumulator == "saturate")
+        return limited(total + product, array.accumulator_bits, saturate=self.design.saturates)
 
 
 class MovingElement(_Element):

@@ -34,8 +34,10 @@ def requests(design: Design) -> dict[str, str]:
     i = "base + i"
     left = {"os": f"x[{i}][index]", "ws": f"x[index][{i}]", "is": f"w[{i}][index]"}
     top = {"os": f"w[index][{i}]", "ws": f"w[index][{i}]", "is": f"x[{i}][index]"}
-    initial = {"os": f"the first sum of column {i}", "ws": f"the first sum of y[index][{i}]"}
-    initial["is"] = f"the first sum of y[{i}][index]"
+    initial = dict.fromkeys(("os", "ws"), f"what y[index][{i}] starts from")
+    initial["is"] = f"what y[{i}][index] starts from"
+    if not design.stationary and not design.joins_late:
+        initial["os"] = f"what column {i} of y starts from"
     found = {"left": left, "top": top} | ({"initial": initial} if design.initial else {})
     return {name: lanes[design.array.dataflow] for name, lanes in found.items()}
 
