@@ -26,13 +26,16 @@ from xaisim.experiment import Experiment, prepare
 from xaisim.flow import calibrated
 from xaisim.hardware.array import SystolicArray, systolic_cycles
 from xaisim.ir.accumulate import Accumulator
+from xaisim.ir.kernels import correlate
 from xaisim.ir.ops import Node
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, TensorType
 from xaisim.mapping.order import order_of
 from xaisim.rtl.bench import Product, Run, simulate
 from xaisim.rtl.design import TERMS, Design
 from xaisim.rtl.model import expected
+from xaisim.rtl.replay import tile_products
 from xaisim.rtl.testbench import Icarus
+from xaisim.validate import rtl
 
 
 def array(rows: int, cols: int, dataflow: str, **options: Any) -> SystolicArray:
@@ -226,6 +229,38 @@ def test_requant_in_hardware_equals_exact_rationals_on_wide_sums_and_long_shifts
         values = values[:: max(1, values.size // 40)]
         expect = [naive.requant(v, c.dropped, design.outputs) for v in values.tolist()]
         assert requantised(design, values, [c.dropped]).tolist() == [expect], c
+
+
+# The simulator's schedule ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", rtl.KINDS)
+def test_the_tiles_of_a_schedule_add_up_to_its_convolution(kind: str) -> None:
+    """That each of them is what the array computes, in as many cycles as its row, is held by the section."""
+    schedule = rtl.tiled_schedule(
+        rtl.array_of(kind, 6, 5, multiplier_bits=16, accumulator_bits=48, accumulator="proven")
+    )
+    conv = schedule.stages[0].anchor
+    generator = np.random.default_rng(0)
+    (K, P, Q), weights = conv.type.shape, schedule.graph.constants[conv.args[1]].type.shape
+    x = generator.integers(-99, 99, schedule.graph.inputs[conv.args[0]].shape)
+    w, bias = generator.integers(-99, 99, weights), generator.integers(-999, 999, K)
+    tiles = tile_products(schedule, conv, x, w, bias)
+    sums = np.zeros((K, P, Q), np.int64)
+    for tile in tiles:
+        k0, k1, p0, p1, q0, q1 = schedule.tiles.region[tile.row].tolist()
+        sums[k0:k1, p0:p1, q0:q1] = tile.sums.T.reshape(k1 - k0, p1 - p0, q1 - q0)
+    assert (sums == correlate(x[None], w, (1, 1), (0, 0), (P, Q), 1 << 40)[0] + bias.reshape(-1, 1, 1)).all()
+    assert len(np.unique(schedule.tiles.channels[[tile.row for tile in tiles]], axis=0)) > 1
+
+
+def test_one_wrong_bit_or_cycle_fails_the_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtl, "KINDS", {"os": rtl.KINDS["os"]})
+    monkeypatch.setattr(rtl, "SIZES", ((3, 2),))
+    assert rtl.section().exact is True
+    for wrong in (lambda run: run._replace(values=run.values ^ 4), lambda run: run._replace(cycles=run.cycles + 1)):
+        monkeypatch.setattr(rtl, "simulate", lambda *given, wrong=wrong: [wrong(run) for run in simulate(*given)])
+        assert rtl.section().exact is False
 
 
 # A trained network ----------------------------------------------------------------------------------------------------
