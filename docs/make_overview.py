@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from xaisim import explain
+from xaisim.report.events import phase_of
 from xaisim.report.figures import PHASE_COLOURS, gantt_info
 from xaisim.report.heatmap import draw_heatmap, heatmap_info
-from xaisim.report.timeline import phase_of
 from xaisim.simulate.program import TimedLaunch
 
 MARGIN, ROW, LABEL = 36, 34, 70

@@ -26,6 +26,7 @@ from xaisim.flow import explain, profile
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.mapping.tiles import SEATS
 from xaisim.report import figures, heatmap, save
+from xaisim.report.cycles import with_sensitivity
 from xaisim.report.page import page_figures, page_html
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, path_text, time_text, verdict
@@ -35,7 +36,7 @@ TRIPS = 5
 
 @pytest.fixture(scope="module")
 def path_report() -> Report:
-    return explain(Experiment(model="cifar_cnn", options=Options(n_steps=TRIPS), numerics="q16.10"))
+    return with_sensitivity(explain(Experiment(model="cifar_cnn", options=Options(n_steps=TRIPS), numerics="q16.10")))
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +290,7 @@ def test_blocks_of_the_timeline_keep_all_tiles_and_busy_cycles(profile_report: R
         info = figures.gantt_info(t)
         assert info.tiles.sum() == t.schedule.tiles.rows
         for unit in range(len(SEATS)):
-            assert info.busy[info.unit == unit].sum() * t.launch.trips == t.timing.busy[unit]
+            assert info.busy[info.unit == unit].sum() * t.timing.trips == t.timing.busy[unit]
         assert (info.end - info.start >= info.busy).all()
         assert len(info.unit) < t.schedule.tiles.rows
 

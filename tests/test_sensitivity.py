@@ -89,7 +89,7 @@ def test_an_array_of_half_the_interval_is_the_array_with_twice_the_speed() -> No
     slow = changed(slow, **{f"memories__{i}__bytes_per_cycle": 1e6 for i in range(1, len(slow.memories))})
     timing, fast = timed(slow), changed(slow, array__initiation_interval=1)
     fresh = sum(
-        run_loop(map_again(t.schedule, fast, sync=t.launch.sync).tiles, t.launch.trips).cycles + t.host_cycles
+        run_loop(map_again(t.schedule, fast, sync=t.launch.sync).tiles, t.timing.trips).cycles + t.host_cycles
         for t in timing.launches
     )
     gains = by_resource(timing, slow, TWICE)

@@ -115,12 +115,12 @@ def test_the_events_of_a_trip_cover_the_busy_cycles_of_every_unit(path_report: R
             for e in tile_events(events, trip, t.start_cycle, t.start_cycle + t.cycles):
                 sums[tracks[e["tid"]]] += e["args"]["cycles"]
             for unit, seat in enumerate(SEATS):
-                assert sums[seat.name] * t.launch.trips == t.timing.busy[unit]
+                assert sums[seat.name] * t.timing.trips == t.timing.busy[unit]
 
 
 def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(path_report: Report) -> None:
     events, t = events_of(path_report), path_report.run.timing.launches[0]
-    assert t.launch.trips == 1
+    assert t.timing.trips == 1
     last = t.start_cycle + t.cycles
     tracks, table = tracks_of(events), Counter[tuple[str, str]]()
     for e in events:
@@ -180,7 +180,7 @@ def test_times_are_microseconds_of_simulated_time(path_report: Report) -> None:
 
 
 def test_trips_that_repeat_are_one_event_that_says_so(path_report: Report) -> None:
-    loop = next(t for t in path_report.run.timing.launches if t.launch.trips == TRIPS)
+    loop = next(t for t in path_report.run.timing.launches if t.timing.trips == TRIPS)
     trips = [e for e in events_of(path_report) if e.get("cat") == "trip"]
     period = f"{loop.timing.period_cycles:,}"
     assert (
@@ -208,7 +208,7 @@ def test_the_track_of_the_critical_path_covers_every_cycle_of_a_launch_that_is_d
         first = t.start_cycle + report.run.arch.control.launch_cycles
         mine = [e for e in events if first <= e["args"]["start_cycle"] < first + t.timing.cycles]
         at = [(e["args"]["start_cycle"], e["args"]["start_cycle"] + e["args"]["cycles"]) for e in mine]
-        if t.launch.trips == 1:
+        if t.timing.trips == 1:
             assert [start for start, _ in at] == [first, *(end for _, end in at[:-1])]
             assert at[-1][1] == first + t.timing.cycles
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(at))
@@ -230,7 +230,7 @@ def occupied_at(timing: Any, cycle: int, memory: int) -> int:
     """Return the bytes of a memory that tiles hold at a cycle of a launch, trip by trip from the definition."""
     tiles, used, trace = timing.schedule.tiles, 0, None
     a = tiles.allocations
-    for _ in range(timing.launch.trips):
+    for _ in range(timing.timing.trips):
         trace = run_trip(tiles, trace)
         live = (a.memory == memory) & (trace.start[a.filled_by] <= cycle) & (cycle < trace.end[a.released_by])
         used += int(a.size_bytes[live].sum())
@@ -269,8 +269,8 @@ def assert_counters_are_possible(timing: ProgramTiming, arch: Architecture, poin
         moved = (both[:-1] * np.diff(bus.cycle)).sum()
         tiles = t.schedule.tiles
         per_trip = float((tiles.read_bytes + tiles.write_bytes)[:, 0].sum())
-        if t.launch.trips <= 2:
-            assert moved == pytest.approx(per_trip * t.launch.trips)
+        if t.timing.trips <= 2:
+            assert moved == pytest.approx(per_trip * t.timing.trips)
 
 
 @pytest.mark.parametrize("points", [3, 50, 10**6])
@@ -298,7 +298,7 @@ def test_the_file_is_json_and_lists_what_it_leaves_out(path_report: Report, tmp_
     timeline.write_timeline(run.timing, run.arch, tmp_path / "timeline.json")
     trace = json.loads((tmp_path / "timeline.json").read_text())
     assert trace["traceEvents"] == events_of(path_report)
-    loop = next(t for t in run.timing.launches if t.launch.trips == TRIPS)
+    loop = next(t for t in run.timing.launches if t.timing.trips == TRIPS)
     assert any(
         f"to {TRIPS}, which repeat trip {loop.timing.simulated_trips}" in s for s in trace["otherData"]["left_out"]
     )

@@ -47,7 +47,7 @@ def launch_row(t: TimedLaunch) -> LaunchRow:
     """Return a launch's line of the report."""
     return LaunchRow(
         kernel=t.launch.kernel,
-        trips=t.launch.trips,
+        trips=t.timing.trips,
         start_cycle=t.start_cycle,
         cycles=t.cycles,
         host_cycles=t.host_cycles,
@@ -145,7 +145,7 @@ def _tile_text(t: TimedLaunch, index: int) -> str:
 def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
     """Sum the tiles of every stage over all trips."""
     t = analysis.launch
-    tiles, trips, count = t.schedule.tiles, t.launch.trips, len(t.schedule.stages)
+    tiles, trips, count = t.schedule.tiles, t.timing.trips, len(t.schedule.stages)
     busy = np.zeros((len(Unit), count), np.int64)
     np.add.at(busy, (np.array([seat.kind for seat in tiles.units])[tiles.unit], tiles.stage), tiles.occupy_cycles)
     macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
@@ -184,7 +184,7 @@ def _bound(arch: Architecture, macs: int, dram_bytes: float) -> int:
 
 def _times(analysis: Analysis) -> list[tuple[Trace, int]]:
     """Return the traces and how many trips each stands for: the last one for all that repeat it."""
-    traces, trips = analysis.traces, analysis.launch.launch.trips
+    traces, trips = analysis.traces, analysis.launch.timing.trips
     return [*((trace, 1) for trace in traces[:-1]), (traces[-1], trips - len(traces) + 1)]
 
 

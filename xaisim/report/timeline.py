@@ -93,7 +93,7 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
 
 
 def _undrawn(t: TimedLaunch) -> Iterator[str]:
-    steady, trips = t.timing.simulated_trips, t.launch.trips
+    steady, trips = t.timing.simulated_trips, t.timing.trips
     if steady > 2:
         yield f"trips 2 to {steady - 1}, before the loop repeats"
     if steady < trips:
@@ -130,21 +130,21 @@ def _track_names(arch: Architecture) -> Iterator[Event]:
 def _launch_events(analysis: Analysis, arch: Architecture) -> Iterator[Event]:
     """Say on the tracks of program and host which kernel runs, and which of its trips are drawn."""
     t = analysis.launch
-    launch, steady, period = t.launch, t.timing.simulated_trips, t.timing.period_cycles
+    trips, steady, period = t.timing.trips, t.timing.simulated_trips, t.timing.period_cycles
     start = t.start_cycle + arch.control.launch_cycles
     sync = t.host_cycles - arch.control.launch_cycles
-    args = {"trips": launch.trips, "period_cycles": period, "host_cycles": t.host_cycles}
-    yield event(arch, PROGRAM, launch.kernel, "launch", t.start_cycle, t.cycles, args)
+    args = {"trips": trips, "period_cycles": period, "host_cycles": t.host_cycles}
+    yield event(arch, PROGRAM, t.launch.kernel, "launch", t.start_cycle, t.cycles, args)
     if arch.control.launch_cycles:
         yield event(arch, HOST, "start a kernel", "host", t.start_cycle, arch.control.launch_cycles, {})
     if sync:
         yield event(arch, HOST, "read back", "host", start + t.timing.cycles, sync, {})
-    if launch.trips == 1:
+    if trips == 1:
         return
     ends = [0, *(int(trace.end.max()) for trace in analysis.traces)]
     for trip, (first, last) in enumerate(pairwise(ends), start=1):
         drawn = "" if trip in (1, steady) else ", not drawn"
         yield event(arch, PROGRAM, f"trip {trip}{drawn}", "trip", start + first, last - first, {"trip": trip})
-    if steady < launch.trips:
-        name = f"trips {steady + 1}-{launch.trips} repeat every {period:,} cycles, not drawn"
+    if steady < trips:
+        name = f"trips {steady + 1}-{trips} repeat every {period:,} cycles, not drawn"
         yield event(arch, PROGRAM, name, "trip", start + ends[-1], t.timing.cycles - ends[-1], {})

@@ -67,7 +67,7 @@ def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = M
             host = [host_cycles(t.launch, machine) for t in timing.launches]
             tiles = [_tiles(t, arch, change, more) for t in timing.launches]
             predicted = sum(path.cycles(new) + own for path, new, own in zip(paths, tiles, host, strict=True))
-            loops = [run_loop(new, t.launch.trips).cycles for new, t in zip(tiles, timing.launches, strict=True)]
+            loops = [run_loop(new, t.timing.trips).cycles for new, t in zip(tiles, timing.launches, strict=True)]
             cycles = sum(loops) + sum(host)
         if remap and change.arch is not None:
             remapped = time_program([t.launch for t in timing.launches], change.arch).cycles
