@@ -47,7 +47,7 @@ from xaisim.simulate.program import ProgramTiming, time_program
 HERE = Path(__file__).resolve().parent
 MODEL = "resnet18"
 QUICK_LAYERS = ("layer2.0.downsample.0", "layer3.0.downsample.0", "layer4.0.downsample.0", "layer3.0.conv1", "logits")
-ROUNDS, QUICK_ROUNDS = 15, 5
+ROUNDS = 15
 
 
 class Peer(NamedTuple):
@@ -140,7 +140,7 @@ def median_seconds(run: Callable[[], object], rounds: int) -> float:
     return statistics.median(seconds(run) for _ in range(rounds))
 
 
-def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture, rounds: int) -> dict[str, Any]:
+def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) -> dict[str, Any]:
     """Time a program: from its names with nothing remembered, mapped again with tilings known, and the clock alone."""
 
     def from_names() -> ProgramTiming:
@@ -150,10 +150,10 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture, ro
     timing = from_names()
     cold = statistics.median(seconds(from_names) for _ in range(3))
     program = make()
-    warm = median_seconds(lambda: time_program(program, arch), rounds)
-    mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], rounds)
+    warm = median_seconds(lambda: time_program(program, arch), ROUNDS)
+    mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], ROUNDS)
     bodies = [(launched.schedule.tiles, launched.launch.trips) for launched in timing.launches]
-    clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], rounds)
+    clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], ROUNDS)
     return {
         "case": name,
         "cycles": timing.cycles,
@@ -191,8 +191,7 @@ def own_figures(arch: Architecture, layers: Sequence[dict[str, Any]], *, quick: 
     if quick:
         cases["layers"] = lambda: layers_program(layers, arch)
     time_program(network_program("forward", arch), arch)  # compiled or loaded from numba's cache, once
-    rounds = QUICK_ROUNDS if quick else ROUNDS
-    return {name: measured(name, make, arch, rounds) for name, make in cases.items()}
+    return {name: measured(name, make, arch) for name, make in cases.items()}
 
 
 def _ig_options(steps: int) -> dict[str, Any]:

@@ -11,10 +11,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis import assume, given
+from random_graphs import architectures, dry_program, networks
 
-from xaisim.hardware import load_architecture
+from xaisim.config import UserError
+from xaisim.hardware import Architecture, load_architecture
 from xaisim.hardware.array import systolic_cycles
+from xaisim.ir.graph import Graph
+from xaisim.mapping.schedule import map_kernel
 from xaisim.models.load import load_model
+from xaisim.simulate.clock import run_loop
 from xaisim.simulate.program import time_program
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -139,6 +145,18 @@ def test_many_steps_need_no_more_rows_than_few() -> None:
     assert [t.schedule.tiles.rows for t in few] == [t.schedule.tiles.rows for t in many]
     assert [t.timing.simulated_trips for t in few] == [t.timing.simulated_trips for t in many]
     assert [t.launch.trips for t in many] != [t.launch.trips for t in few]
+
+
+@given(graph=networks(layers=2, side=6, channels=3), arch=architectures())
+def test_a_loop_is_simulated_for_a_few_trips_whatever_the_machine(graph: Graph, arch: Architecture) -> None:
+    loop = dry_program(graph, "integrated_gradients", n_steps=2)[1]
+    try:
+        tiles = map_kernel(loop.graph, arch).tiles
+    except UserError:
+        assume(False)
+    simulated = [run_loop(tiles, trips).simulated_trips for trips in (10, 300, 4095)]
+    assert simulated == [simulated[0]] * 3
+    assert simulated[0] < 10
 
 
 def test_a_program_is_as_large_as_its_tiles() -> None:
