@@ -436,3 +436,23 @@ def test_the_real_process_is_silent_when_piped_and_exits_2_on_mistakes(tmp_path:
     assert usage.returncode == 2
     assert usage.stderr.endswith("(see 'xaisim explain --help')\n")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_profile_says_what_more_of_each_resource_would_buy() -> None:
+    result = CliRunner().invoke(main, ["profile", "--model", "cifar_cnn", "--method", "saliency", "--json"])
+    assert result.exit_code == 0
+    report = json.loads(result.output)
+    assert {gain["remapped_cycles"] for gain in report["sensitivity"]} == {None}
+    assert all(
+        gain["predicted_cycles"] <= gain["cycles"] <= report["cycles"]["total"] for gain in report["sensitivity"]
+    )
+
+
+@pytest.mark.slow
+def test_remap_also_maps_anew_and_tells_of_the_sizes_of_memories() -> None:
+    command = ["profile", "--model", "cifar_cnn", "--method", "forward", "--remap", "--json"]
+    report = json.loads(CliRunner().invoke(main, command).output)
+    remapped = {gain["resource"]: gain["remapped_cycles"] for gain in report["sensitivity"]}
+    assert remapped["DRAM bandwidth"] > 0
+    assert remapped["size of weights"] > 0
+    assert remapped["array"] is None
