@@ -25,7 +25,7 @@ def reads(address: np.ndarray, size: int) -> Pieces:
 
 def timed(dram: DramPort, pieces: Pieces) -> tuple[Service, float]:
     """Return the service of reads and the processor's time for it, compiled and warm."""
-    write = np.zeros(len(pieces.transfer), bool)
+    write = np.zeros(len(pieces.row), bool)
     service(dram, pieces, write)
     begin = time.process_time()
     return service(dram, pieces, write), time.process_time() - begin

@@ -154,15 +154,15 @@ def architectures(draw: Any, *, least: int = 256, most: int = 8192) -> Architect
             ]
         )
     )
-    dram = {
-        "name": "dram",
-        "kind": "dram",
-        "size": "64MiB",
+    bus = {
         "bytes_per_cycle": draw(st.sampled_from([0.5, 4, 16])),
         "latency_cycles": draw(st.integers(0, 60)),
         "burst_bytes": draw(st.sampled_from([1, 8, 64])),
-        "energy": "ddr3",
     }
+    banks: dict[str, Any] = {"timing": draw(st.sampled_from(["ddr3_1600k", "lpddr5_6400"]))}
+    dram = {"name": "dram", "kind": "dram", "size": "64MiB", "energy": "ddr3"} | draw(
+        st.sampled_from([bus, bus, banks])
+    )
     return load_data(
         Architecture,
         {

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import dram_reference as reference
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import dram_reference as reference
 from xaisim.config import UserError, load_data, load_yaml, shipped_names
 from xaisim.hardware import Dram, DramPort, DramTiming, load_dram_timing
 from xaisim.hardware.dram_service import Pieces, Service, service

@@ -121,7 +121,7 @@ def test_the_host_alone_is_predicted_exactly() -> None:
     assert gain.cycles == gain.predicted_cycles == timing.cycles - 3 * (200 - 182) - (1000 - 909)
 
 
-def test_a_timed_dram_has_a_clock_and_a_controller() -> None:
+def test_a_timed_dram_has_a_clock_a_controller_and_a_port() -> None:
     arch = load_architecture("pynq_z2")
     values = {"bytes_per_cycle": None, "latency_cycles": None, "burst_bytes": None, "port_bytes_per_cycle": 16.0}
     dram = arch.memories[0].model_copy(update={**values, "timing": load_dram_timing("ddr3_1600k")})
@@ -129,12 +129,13 @@ def test_a_timed_dram_has_a_clock_and_a_controller() -> None:
     timing = timed(arch)
     gains = by_resource(timing, arch, Fraction(11, 10))
     assert "DRAM bandwidth" not in gains
-    for resource in ("DRAM clock", "DRAM controller"):
+    for resource in ("DRAM clock", "DRAM controller", "DRAM port"):
         predicted, cycles = gains[resource].predicted_cycles, gains[resource].cycles
         assert predicted is not None
         assert cycles is not None
         assert predicted <= cycles <= timing.cycles
-    assert gains["DRAM clock"].cycles != timing.cycles
+    assert gains["DRAM clock"].cycles == timing.cycles, "DDR3-1600 has 128 bytes a cycle, the port takes 16"
+    assert gains["DRAM port"].cycles != timing.cycles
 
 
 @pytest.mark.slow

@@ -181,6 +181,10 @@ def report_text(report: Report) -> str:
         ),
         ("stored", f"{report.memory.mask_bits:,} mask bits, {report.memory.index_bits:,} pool index bits"),
     ]
+    if report.dram is not None:
+        d = report.dram
+        hits = d.row_hits / max(1, d.row_hits + d.row_misses + d.row_conflicts)
+        rows.append(("DRAM rows", f"{hits:.1%} of bursts find theirs open, {d.row_conflicts:,} find another one"))
     if report.fidelity is not None:
         f = report.fidelity
         zeros = f"{f.zero_fraction:.1%} exact zeros"

@@ -69,9 +69,6 @@ class Architecture(Config):
     @model_validator(mode="after")
     def _check(self) -> Architecture:
         problems = _memory_problems(self.memories)
-        if not problems and self.dram.timing is not None:
-            text = "schedules have no DRAM addresses yet; give bytes_per_cycle, latency_cycles and burst_bytes"
-            problems.append((("memories", 0, "timing"), text))
         if not problems:  # the rest reads the memories
             problems = _cost_problems(self) + _board_problems(self)
         if problems:

@@ -1,6 +1,6 @@
 """What a DRAM with banks and open rows makes of a schedule's transfers.
 
-    pieces = Pieces(transfer, address, outer, outer_stride, inner, inner_stride, bits)
+    pieces = Pieces(row, address, outer, outer_stride, inner, inner_stride, bits)
     service(arch.dram, pieces, is_write).occupancy_cycles        one row per transfer, in program order
 
 Addresses and order are fixed by the static schedule, and with them which rows are open when a transfer begins. Every
@@ -23,15 +23,18 @@ _CLOCKS, _FIRST, _HIT, _MISS, _CONFLICT, _TURNS = range(6)  # what the walk writ
 
 
 class Pieces(NamedTuple):
-    """What transfers move, in their order: ``outer`` × ``inner`` runs of ``bits`` each; addresses and strides in bits.
+    """What DRAM transfers move: ``outer`` × ``inner`` runs of ``bits`` each, in the order of the tile on the chip.
 
-    A transfer may have several rows here, one behind the other, or none.
+    A transfer may have several rows here: weights and bias, the parts of a concat that lie apart, path points.
     """
 
-    transfer: Array
+    row: Array
+    """Which transfer, ascending: its row in program order."""
     address: Array
+    """Bit address of the first run."""
     outer: Array
     outer_stride: Array
+    """In bits, as all of these."""
     inner: Array
     inner_stride: Array
     bits: Array
@@ -66,8 +69,9 @@ class Service(NamedTuple):
 def service(dram: DramPort, pieces: Pieces, is_write: Array, *, gap_cycles: int = 0) -> Service:
     """Return what transfers cost, one after the other, on a DRAM whose rows are all closed at first.
 
-    ``is_write`` has an element per transfer. Between two of them pass at least ``gap_cycles`` accelerator cycles in
-    which the DRAM is idle. The DRAM must have a ``timing``. Raises ``ValueError`` for a transfer that leaves it.
+    ``is_write`` has an element per row in program order; rows without pieces cost nothing. Between two transfers pass
+    at least ``gap_cycles`` accelerator cycles in which the DRAM is idle. The DRAM must have a ``timing``. Raises
+    ``ValueError`` for a transfer that leaves it.
     """
     timing = dram.timing
     if timing is None:
@@ -75,13 +79,11 @@ def service(dram: DramPort, pieces: Pieces, is_write: Array, *, gap_cycles: int 
     some = (pieces.outer > 0) & (pieces.inner > 0) & (pieces.bits > 0)
     moved = Pieces(*(np.ascontiguousarray(column[some], np.int64) for column in pieces))
     _check_inside(moved, dram.size)
-    number, own = np.unique(moved.transfer, return_inverse=True)  # transfers that move anything
+    number, own = np.unique(moved.row, return_inverse=True)  # transfers that move anything
     ratio = timing.cycles_per_clock(dram.clock_mhz)
     walked = np.zeros((6, len(number)), np.int64)
     write = np.ascontiguousarray(is_write[number] != 0)
-    _walk(
-        moved._replace(transfer=own), write, _fields(timing, dram.size), _rules(timing), int(gap_cycles / ratio), walked
-    )
+    _walk(moved._replace(row=own), write, _fields(timing, dram.size), _rules(timing), int(gap_cycles / ratio), walked)
     out = np.zeros((6, len(is_write)), np.int64)
     out[:, number] = walked
     clocks, first, hits, misses, conflicts, turns = out
@@ -118,7 +120,7 @@ def _check_inside(pieces: Pieces, size: int) -> None:
     if len(wrong):
         row = int(wrong[0])
         where = f"bytes {lowest[row] // 8} to {-(-end[row] // 8)} of a DRAM of {size}"
-        raise ValueError(f"transfer {pieces.transfer[row]} covers {where}")
+        raise ValueError(f"transfer {pieces.row[row]} covers {where}")
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ def _walk(pieces, is_write, at, rule, gap, out):  # type: ignore[no-untyped-def]
         now.moved[:] = 0
         now.column[:] = now.group_column[:] = _LONG_AGO
         first, last, opened, final = _LONG_AGO, begin, _LONG_AGO, -1
-        while piece < len(pieces.transfer) and pieces.transfer[piece] == i:
+        while piece < len(pieces.row) and pieces.row[piece] == i:
             for outer in range(pieces.outer[piece]):
                 start = pieces.address[piece] + outer * pieces.outer_stride[piece]
                 for inner in range(pieces.inner[piece]):

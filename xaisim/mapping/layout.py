@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xaisim.hardware.dram_service import Pieces
 from xaisim.ir.graph import Graph
 from xaisim.ir.types import TensorType
 from xaisim.mapping.plan import Plan
@@ -130,23 +131,6 @@ def _varies(plan: Plan, name: str) -> bool:
         for problem, operands in zip(plan.problems, plan.placement.operands, strict=True)
         for stream, operand in zip(problem.streams, operands, strict=True)
     )
-
-
-class Pieces(NamedTuple):
-    """What DRAM transfers copy: ``outer`` × ``inner`` runs of ``bits`` each, one behind the other in the tile.
-
-    A transfer may have several rows here: weights and bias, the parts of a concat that lie apart, path points.
-    """
-
-    row: Array
-    address: Array
-    """Bit address of the first run."""
-    outer: Array
-    outer_stride: Array
-    """In bits, as all of these."""
-    inner: Array
-    inner_stride: Array
-    bits: Array
 
 
 def pieces_of(tiles: TileGraph, graph: Graph, plan: Plan, layout: Layout) -> Pieces:

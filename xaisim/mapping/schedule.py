@@ -14,6 +14,7 @@ import numpy as np
 
 from xaisim.config import UserError, format_bytes
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph
 from xaisim.mapping import walk
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
@@ -23,7 +24,7 @@ from xaisim.mapping.placement import Placement
 from xaisim.mapping.plan import Plan, plan_kernel
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
-from xaisim.mapping.tiles import Accesses, Allocations, Edge, TileGraph, seats_of
+from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, seats_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,6 +41,8 @@ class Schedule:
     tiles: TileGraph
     layout: Layout
     """Where tensors lie in DRAM."""
+    dram: Service | None = None
+    """What each row costs of a DRAM with a timing, banks and rows; None for one that is a bus and no more."""
 
     @property
     def dram_bytes(self) -> int:
@@ -135,7 +138,24 @@ def schedule_of(graph: Graph, plan: Plan, arch: Architecture, *, sync: bool = Fa
     if sync and decides_inside(graph):
         logits = next(s.index for s in plan.stages if graph.outputs[0] in {o.name for o in s.outputs})
     out = run_walk(plan, arch, logits)
-    return Schedule(graph, plan, _tile_graph(out, plan, arch), layout)
+    tiles = _tile_graph(out, plan, arch)
+    if arch.dram.timing is None:
+        return Schedule(graph, plan, tiles, layout)
+    # A single engine issues a transfer while the bus is idle; of several, one issues while another moves data.
+    gap = arch.dma.issue_cycles if arch.dma.engines == 1 else 0
+    dram = service(arch.dram, pieces_of(tiles, graph, plan, layout), tiles.kind == Kind.STORE, gap_cycles=gap)
+    return Schedule(graph, plan, _with_dram_time(tiles, dram, arch), layout, dram)
+
+
+def _with_dram_time(tiles: TileGraph, dram: Service, arch: Architecture) -> TileGraph:
+    """Put the DRAM's own cycles and bytes in the place of those of a bus."""
+    moves = np.array([seat.kind is Unit.DMA for seat in tiles.units])[tiles.unit]
+    loads, stores = moves & (tiles.kind == Kind.LOAD), moves & (tiles.kind == Kind.STORE)
+    occupy = np.where(moves, arch.dma.issue_cycles + dram.occupancy_cycles, tiles.occupy_cycles)
+    read, write = tiles.read_bytes.copy(), tiles.write_bytes.copy()
+    read[loads, 0], write[stores, 0] = dram.bus_bytes[loads], dram.bus_bytes[stores]
+    hold = np.where(tiles.edge_kind == Edge.BUS, dram.occupancy_cycles[tiles.edge_from], tiles.edge_hold)
+    return tiles._replace(occupy_cycles=occupy, read_bytes=read, write_bytes=write, edge_hold=hold)
 
 
 def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:

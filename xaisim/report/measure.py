@@ -21,6 +21,7 @@ from xaisim.report.report import (
     Accumulators,
     Completeness,
     Cycles,
+    DramRows,
     Energy,
     EnergyCount,
     Fidelity,
@@ -103,6 +104,7 @@ def measure(
             index_bits=max(t.schedule.stored_bits("pool_index") for t in timing.launches),
             peak_bytes=timing.peak_bytes,
         ),
+        dram=_dram_rows(timing),
         fidelity=None if values is None else _fidelity(values),
         accumulators=None if values is None else _accumulators(values, arch),
         completeness=None if values is None else _completeness(values),
@@ -135,6 +137,15 @@ def _roofline(timing: ProgramTiming, arch: Architecture) -> Roofline:
         compute_cycles=-(-timing.macs // arch.peak_macs_per_cycle),
         dram_cycles=int(np.ceil(dram / arch.dram.bytes_per_cycle)),
     )
+
+
+def _dram_rows(timing: ProgramTiming) -> DramRows | None:
+    served = [(t.schedule.dram, t.launch.trips) for t in timing.launches if t.schedule.dram is not None]
+    if not served:
+        return None
+    return DramRows(**{
+        name: sum(int(getattr(dram, name).sum()) * trips for dram, trips in served) for name in DramRows.model_fields
+    })  # fmt: skip
 
 
 def _energy(timing: ProgramTiming, arch: Architecture) -> Energy:

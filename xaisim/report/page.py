@@ -259,6 +259,13 @@ def _memory(report: Report) -> str:
     text = "Nothing is kept from forward for backward."
     if masks or indices:
         text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
+    if report.dram is not None:
+        d = report.dram
+        text += (
+            f" {d.row_hits:,} DRAM bursts found their row open, {d.row_misses:,} their bank closed, "
+            f"{d.row_conflicts:,} another row. The bus turned {d.turn_rounds:,} times, "
+            f"refresh took {d.refresh_cycles:,} cycles."
+        )
     return f"<p>{text}</p>" + table(("memory", "read", "written", "fullest moment"), rows, numeric=(1, 2, 3))
 
 

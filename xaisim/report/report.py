@@ -125,6 +125,19 @@ class Memory(Part):
     peak_bytes: dict[str, int]
 
 
+class DramRows(Part):
+    """How bursts found the DRAM's rows, over all launches and trips; absent where the DRAM is a bus and no more."""
+
+    row_hits: int
+    row_misses: int
+    """Bursts that found their bank closed."""
+    row_conflicts: int
+    """Bursts that found another row open in their bank."""
+    turn_rounds: int
+    """Changes of the bus between reading and writing."""
+    refresh_cycles: int
+
+
 class Fidelity(Part):
     """Fixed point against float64 on the same input. Rates are shares of 1."""
 
@@ -296,6 +309,7 @@ class Report(Part):
     traffic_bytes: dict[str, Traffic]
     energy_uj: Energy
     memory: Memory
+    dram: DramRows | None = None
     fidelity: Fidelity | None = None
     accumulators: Accumulators | None = None
     completeness: Completeness | None = None

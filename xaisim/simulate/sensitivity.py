@@ -117,7 +117,7 @@ def _with(arch: Architecture, part: str, **values: float) -> Architecture:
 
 
 def _dram_changes(arch: Architecture, more: Fraction) -> list[_Change]:
-    """Return more of a bus's two numbers; of a timed DRAM, its clock (all its timings with it) and its controller."""
+    """Return more of a bus's two numbers; of a timed DRAM, its clock (all its timings with it), controller and port."""
     dram, timing = arch.dram, arch.dram.timing
     if timing is None:
         rate, latency = dram.bytes_per_cycle * float(more), round(dram.latency_cycles / more)
@@ -126,15 +126,18 @@ def _dram_changes(arch: Architecture, more: Fraction) -> list[_Change]:
             _Change("DRAM bandwidth", f"{dram.bytes_per_cycle:g} -> {rate:g} B/cycle", wider),
             _Change("DRAM latency", f"{dram.latency_cycles} -> {latency} cycles", sooner),
         ]
-    port = dram.port_bytes_per_cycle
     clock = timing.model_copy(update={"tck_ns": timing.tck_ns / float(more)})
     controller = timing.model_copy(update={"controller_ns": timing.controller_ns / float(more)})
-    return [
-        _Change("DRAM clock", f"{timing.tck_ns:g} -> {clock.tck_ns:g} ns",
-                _with_dram(arch, timing=clock, port_bytes_per_cycle=port and port * float(more))),
+    found = [
+        _Change("DRAM clock", f"{timing.tck_ns:g} -> {clock.tck_ns:g} ns", _with_dram(arch, timing=clock)),
         _Change("DRAM controller", f"{timing.controller_ns:g} -> {controller.controller_ns:g} ns",
                 _with_dram(arch, timing=controller)),
     ]  # fmt: skip
+    if dram.port_bytes_per_cycle is not None:
+        port = dram.port_bytes_per_cycle * float(more)
+        text = f"{dram.port_bytes_per_cycle:g} -> {port:g} B/cycle"
+        found.append(_Change("DRAM port", text, _with_dram(arch, port_bytes_per_cycle=port)))
+    return found
 
 
 def _with_dram(arch: Architecture, **values: Any) -> Architecture:
