@@ -115,8 +115,9 @@ def _blocks(graph: Graph, plan: Plan) -> list[_Block]:
             left -= {s.name for s in parts}
             span = min(first[s.name] for s in parts), max(last[s.name] for s in parts)
             blocks.append(_Block(*span, bits, tuple(members)))
+    varying = _varying(plan)
     for name in sorted(left):
-        points = copies[made_by[name]] if _varies(plan, name) else 1
+        points = copies[made_by[name]] if name in varying else 1
         blocks.append(_Block(first[name], last[name], points * types[name].size_bits, ((name, 0),)))
     return blocks
 
@@ -125,12 +126,14 @@ def _whole(source: Source, types: dict[str, TensorType]) -> bool:
     return source.stop - source.start == volume(types[source.name].shape)[0]
 
 
-def _varies(plan: Plan, name: str) -> bool:
-    return any(
-        stream.point and operand is not None and operand.name == name
+def _varying(plan: Plan) -> set[str]:
+    """Return the tensors that have a copy per path point."""
+    return {
+        operand.name
         for problem, operands in zip(plan.problems, plan.placement.operands, strict=True)
         for stream, operand in zip(problem.streams, operands, strict=True)
-    )
+        if stream.point and operand is not None
+    }
 
 
 def pieces_of(tiles: TileGraph, graph: Graph, plan: Plan, layout: Layout) -> Pieces:

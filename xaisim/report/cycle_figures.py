@@ -6,12 +6,11 @@ path_figure(report, launch=1)        the layers of one launch, in program order
 
 from __future__ import annotations
 
-import re
 from itertools import accumulate
 from typing import Any
 
-from xaisim.report.report import LayerRow, PathCycles, Report
-from xaisim.report.sentences import of_roof
+from xaisim.report.report import LayerRow, Report
+from xaisim.report.sentences import of_roof, path_part
 
 Figure = dict[str, Any]
 
@@ -83,11 +82,6 @@ def layers_of(report: Report, launch: int) -> tuple[LayerRow, ...]:
     counts = [len(t.schedule.stages) for t in report.run.timing.launches]
     first = [0, *accumulate(counts)][launch]
     return report.layers[first : first + counts[launch]]
-
-
-def path_part(part: PathCycles) -> str:
-    """Return what a part of the path waits for, engines and arrays of several taken together: ``dma latency``."""
-    return f"{re.sub(r'[0-9]+$', '', part.unit)} {part.what}"
 
 
 def path_figure(report: Report, launch: int) -> Figure:

@@ -11,7 +11,7 @@ from xaisim.report import cycle_figures as figures
 from xaisim.report.cycle_figures import Figure, spoken
 from xaisim.report.html import plot, table
 from xaisim.report.report import Report
-from xaisim.report.sentences import gains_text, path_text
+from xaisim.report.sentences import gains_text, path_part, path_text
 
 
 def figures_of_cycles(report: Report) -> dict[str, Figure]:
@@ -119,7 +119,7 @@ def _shares(report: Report, index: int) -> str:
     """Say what the circuit of a loop is made of."""
     period, parts = report.critical_path.periods[index], dict[str, int]()
     for part in period.spent:
-        name = figures.path_part(part)
+        name = path_part(part)
         parts[name] = parts.get(name, 0) + part.cycles
     whole = max(1, period.cycles * period.trips)
     most = sorted(parts.items(), key=lambda item: -item[1])[:4]

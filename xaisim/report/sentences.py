@@ -5,7 +5,9 @@ energy_text(234_567.0) == "235 mJ";  verdict(report) is one or two sentences
 
 from __future__ import annotations
 
-from xaisim.report.report import CriticalPath, Fidelity, LayerRow, Report
+import re
+
+from xaisim.report.report import CriticalPath, Fidelity, LayerRow, PathCycles, Report
 
 FAITHFUL_DB, FAITHFUL_SPEARMAN = 30.0, 0.98
 ROUGH_SPEARMAN = 0.9
@@ -34,12 +36,17 @@ def bytes_text(count: float) -> str:
     return f"{count:,.4g} GiB"
 
 
+def path_part(part: PathCycles) -> str:
+    """Return what a part of the path waits for, engines and arrays of several taken together: ``dma latency``."""
+    return f"{re.sub(r'[0-9]+$', '', part.unit)} {part.what}"
+
+
 def path_text(path: CriticalPath) -> str:
     """Say what the critical path spends its cycles on, and in which layer most of them: ``array busy 74%, …``."""
     parts: dict[str, int] = {}
     stages: dict[str, int] = {}
     for part in path.spent:
-        parts[f"{part.unit} {part.what}"] = parts.get(f"{part.unit} {part.what}", 0) + part.cycles
+        parts[path_part(part)] = parts.get(path_part(part), 0) + part.cycles
         stages[part.stage] = stages.get(part.stage, 0) + part.cycles
     shares = [(name, cycles / path.cycles) for name, cycles in sorted(parts.items(), key=lambda item: -item[1])]
     most = max(stages, key=lambda name: stages[name])
