@@ -11,7 +11,6 @@ stalled to the edge that opened last, as in the clock's accounts. What repeats i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -144,66 +143,69 @@ class _Walked(NamedTuple):
 
 
 class _Walker:
-    """Walks trips backwards, each with a given last row only once."""
+    """Walks trips backwards; the last one that ran stands for all later ones and is walked once from each row."""
 
     def __init__(self, tiles: TileGraph, traces: list[Trace]) -> None:
         self.tiles, self.traces = tiles, traces
         self.before = rows_before(tiles)
         self.first_edge = np.searchsorted(tiles.edge_to, np.arange(tiles.rows + 1)).astype(np.int64)
         self.wait, self.done = edge_waits(tiles), tiles.edge_kind <= Edge.BUFFER
-        self.walked: dict[tuple[int, int], _Walked] = {}
+        self.walked: dict[int, _Walked] = {}
 
     def walk(self, trip: int, row: int) -> _Walked:
-        """Walk the trip of that number (from 0; later ones repeat the last that ran) back from ``row``."""
-        trip = min(trip, len(self.traces) - 1)
-        if (trip, row) not in self.walked:
-            tiles, trace = self.tiles, self.traces[trip]
-            earlier = self.traces[trip - 1].start if trip else np.empty(0, np.int64)
-            steps, visited = _no_steps(tiles), np.zeros(tiles.rows, np.bool_)
-            entry = _walk(
-                row, trace.start, earlier, trip > 0, *self.before, trace.stall, self.first_edge, tiles.edge_from,
-                tiles.edge_distance, self.wait, self.done, *steps, visited,
-            )  # fmt: skip
-            self.walked[trip, row] = _Walked(steps, visited, int(entry))
-        return self.walked[trip, row]
+        """Walk the trip of that number (from 0) back from ``row``."""
+        if trip < len(self.traces) - 1:
+            return self._walk(trip, row)
+        if row not in self.walked:
+            self.walked[row] = self._walk(len(self.traces) - 1, row)
+        return self.walked[row]
+
+    def _walk(self, trip: int, row: int) -> _Walked:
+        tiles, trace = self.tiles, self.traces[trip]
+        earlier = self.traces[trip - 1].start if trip else np.empty(0, np.int64)
+        steps, visited = _no_steps(tiles), np.zeros(tiles.rows, np.bool_)
+        entry = _walk(
+            row, trace.start, earlier, trip > 0, *self.before, trace.stall, self.first_edge, tiles.edge_from,
+            tiles.edge_distance, self.wait, self.done, *steps, visited,
+        )  # fmt: skip
+        return _Walked(steps, visited, int(entry))
 
 
 def _no_steps(tiles: TileGraph) -> Steps:
     return Steps(*(np.zeros(n, np.int64) for n in (tiles.rows, tiles.rows, len(tiles.edge_from))))
 
 
-def _total(tiles: TileGraph, parts: Iterable[tuple[Steps, int]]) -> Steps:
-    """Add walks up, each as often as it was made."""
-    total = _no_steps(tiles)
-    for steps, times in parts:
-        for column, more in zip(total, steps, strict=True):
-            column += times * more
-    return total
+def _add(total: Steps, steps: Steps, times: int = 1) -> None:
+    for column, more in zip(total, steps, strict=True):
+        column += times * more
 
 
 def critical_path(tiles: TileGraph, timing: LoopTiming, traces: list[Trace] | None = None) -> CriticalPath:
     """Return the critical path of a launch; ``traces`` are those of :func:`trip_traces`, made if not given."""
     traces = trip_traces(tiles, timing) if traces is None else traces
     walker, ran = _Walker(tiles, traces), len(traces)
-    last = int(np.argmax(traces[-1].end))
-    times: Counter[tuple[int, int]] = Counter()
+    whole, later = _no_steps(tiles), Counter[int]()
     rows = {trip: np.zeros(tiles.rows, np.bool_) for trip in (1, ran)}
-    row = last
+    row = last = int(np.argmax(traces[-1].end))
+    whole.busy[last] = whole.latency[last] = 1
     for trip in range(timing.trips - 1, -1, -1):
         if row < 0:
             break
-        times[min(trip, ran - 1), row] += 1
         walked = walker.walk(trip, row)
+        if trip < ran - 1:
+            _add(whole, walked.steps)
+        else:
+            later[row] += 1
         if trip + 1 in rows:
             rows[trip + 1] = walked.visited
         row = walked.entry
-    end = _no_steps(tiles)
-    end.busy[last] = end.latency[last] = 1
-    whole = _total(tiles, [(end, 1), *((walker.walk(*key).steps, count) for key, count in times.items())])
+    for row, times in later.items():
+        _add(whole, walker.walked[row].steps, times)
     if not repeats(traces) or timing.period_cycles == 0:
         return CriticalPath(whole, None, 0, rows)
-    turn = _circuit(walker, ran - 1, last)
-    circuit = _total(tiles, ((walker.walk(ran - 1, r).steps, 1) for r in turn))
+    turn, circuit = _circuit(walker, ran - 1, last), _no_steps(tiles)
+    for row in turn:
+        _add(circuit, walker.walked[row].steps)
     return CriticalPath(whole, circuit, len(turn), rows)
 
 
