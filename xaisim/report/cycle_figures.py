@@ -102,13 +102,14 @@ def path_figure(report: Report, launch: int) -> Figure:
 def stalls_figure(report: Report, launch: int) -> Figure:
     """Return the stalls before the tiles of every layer of a launch: a row per unit of the chip, causes stacked."""
     rows = layers_of(report, launch)
-    units = [unit for unit in report.units if unit != "host" and any(unit in row.stall_cycles for row in rows)]
+    units = stalled_units(report, rows)
     data, layout, seen = [], _layer_layout(rows), set[str]()
     for number, unit in enumerate(units):
         axis = f"y{number + 1}" if number else "y"
         top = 1 - number / len(units)
         layout[axis.replace("y", "yaxis")] = {
-            "title": {"text": unit}, "domain": [top - 0.86 / len(units), top], "automargin": True, "nticks": 4,
+            "title": {"text": unit, "font": {"size": 11.5}}, "domain": [top - 0.86 / len(units), top],
+            "automargin": True, "nticks": 3,
         }  # fmt: skip
         for cause, colour in CYCLE_COLOURS.items():
             cycles = [row.stall_cycles.get(unit, {}).get(cause, 0) for row in rows]
@@ -120,6 +121,11 @@ def stalls_figure(report: Report, launch: int) -> Figure:
         layout["yaxis"] = {"automargin": True}
     layout["xaxis"] |= {"anchor": f"y{len(units)}" if len(units) > 1 else "y"}
     return {"data": data, "layout": layout}
+
+
+def stalled_units(report: Report, rows: tuple[LayerRow, ...]) -> list[str]:
+    """Return the units of the chip that stall before tiles of some layer."""
+    return [unit for unit in report.units if unit != "host" and any(unit in row.stall_cycles for row in rows)]
 
 
 def _layer_bars(rows: tuple[LayerRow, ...], name: str, cycles: list[int], colour: str, total: int) -> Figure:

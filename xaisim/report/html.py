@@ -55,9 +55,13 @@ def document(
 """
 
 
-def plot(name: str, label: str, *, kind: str = "", caption: str = "", per_launch: str = "") -> str:
-    """Return the place of a figure; with ``per_launch`` it shows ``<per_launch><number>`` of the launch chosen."""
+def plot(name: str, label: str, *, kind: str = "", caption: str = "", per_launch: str = "", height: int = 0) -> str:
+    """Return the place of a figure, as high as its kind or ``height`` pixels.
+
+    With ``per_launch`` it shows ``<per_launch><number>`` of the launch chosen.
+    """
     mark = f' data-per-launch="{per_launch}"' if per_launch else ""
+    mark += f' style="height: {height}px"' if height else ""
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     return (
         f'<figure><div class="plot {kind}"{mark} data-figure="{name}" role="img" aria-label="{escape(label)}"></div>'

@@ -19,6 +19,11 @@ function draw(place, name) {
   const narrow = place.clientWidth < 520;
   const layout = { ...figure.layout, template: template() };
   if (narrow && layout.legend) layout.legend = { ...layout.legend, font: { size: 11 } };
+  const shown = layout.xaxis && layout.xaxis.tickvals;
+  if (narrow && shown && shown.length > 12) {
+    const step = Math.ceil(shown.length / 12), few = (list) => list.filter((_, index) => index % step === 0);
+    layout.xaxis = { ...layout.xaxis, tickvals: few(shown), ticktext: few(layout.xaxis.ticktext) };
+  }
   return Plotly.react(place, figure.data, layout, config);
 }
 

@@ -102,6 +102,7 @@ def _path(report: Report) -> str:
         [(p.kernel, p.stage, p.unit, p.what, p.cycles, f"{100 * p.cycles / path.cycles:.2f} %") for p in path.spent],
         numeric=(4, 5), sortable=True, tall=len(path.spent) > 14,
     )  # fmt: skip
+    units = len(figures.stalled_units(report, report.layers))
     on_path = "Cycles of the critical path on every layer, in program order. A layer without a bar runs beside others."
     stalls = "How long each unit stood idle before its tiles of a layer, by what it waited for last."
     return (
@@ -111,7 +112,13 @@ def _path(report: Report) -> str:
         + plot(f"path{longest}", "critical path by layer", kind="path", caption=on_path, per_launch="path")
         + f"<details><summary>All parts of the path</summary>{spent}</details>"
         + "<h3>Stalls by layer</h3>"
-        + plot(f"stalls{longest}", "stalls of each unit by layer", kind="stalls", caption=stalls, per_launch="stalls")
+        + plot(
+            f"stalls{longest}",
+            "stalls of each unit by layer",
+            caption=stalls,
+            per_launch="stalls",
+            height=150 + 100 * units,
+        )
     )
 
 
