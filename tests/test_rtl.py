@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from itertools import product as pairs
 from pathlib import Path
@@ -58,7 +59,8 @@ def drawn(design: Design, M: int, K: int, N: int, seed: int = 0, shift: int = 0)
         return np.where(at_bound, np.where(values < 0, format.low, format.high), values)
 
     bias = generator.integers(-1000, 1000, N, endpoint=True) if design.initial else None
-    return Product(some(design.inputs, M, K), some(design.weights, K, N), bias, shift)
+    lift = generator.integers(0, design.lift, N, endpoint=True) if design.lift else None
+    return Product(some(design.inputs, M, K), some(design.weights, K, N), bias, shift, lift)
 
 
 def assert_equal(design: Design, products: list[Product], runs: list[Run]) -> None:
@@ -138,6 +140,17 @@ def test_sums_that_do_not_fit_wrap_or_saturate_in_the_order_of_the_machine(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_sums_of_weights_with_a_scale_per_channel_are_lifted_behind_the_array_and_meet_their_bias_there(
+    kind: str,
+) -> None:
+    a = array(3, 4, **KINDS[kind], accumulator="saturate", accumulator_bits=18, psum_bits=16)
+    design = design_for(a, FixedPoint(10, 0), shifts=(5, 5), lift=6)
+    products = [drawn(design, *shape, shift=5) for shape in SHAPES[1:]]
+    assert_equal(design, products, simulate(design, products))
+    assert any((expected(design, replace(p, lift=None))[0] != expected(design, p)[0]).any() for p in products)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_sums_may_start_from_partial_sums_that_an_earlier_product_left(kind: str) -> None:
     """A reduction in two parts equals the whole one, in as many row folds."""
     policy = "wrap" if KINDS[kind]["dataflow"] == "os" else "saturate"
@@ -163,7 +176,8 @@ def jobs(draw: Any) -> tuple[Design, list[Product]]:
     outputs = FixedPoint(draw(st.integers(2, 20)), 0, draw(st.booleans()), *modes)
     least = draw(st.integers(-6, 6))
     shifts = (least, draw(st.integers(least, 20)))
-    design = Design(a, *operands, outputs, shifts, depth=16, extent_bits=5, initial=draw(st.booleans()))
+    more = {"initial": draw(st.booleans()), "lift": draw(st.sampled_from([0, 0, 1, 5]))}
+    design = Design(a, *operands, outputs, shifts, depth=16, extent_bits=5, **more)
     extent = st.integers(1, 14)
     shapes = draw(st.lists(st.tuples(extent, extent, extent, st.integers(*shifts)), min_size=1, max_size=4))
     return design, [drawn(design, M, K, N, shift=shift) for M, K, N, shift in shapes]
@@ -180,7 +194,8 @@ def test_any_small_product_on_any_small_array_equals_python_integers(job: tuple[
     for product, run in zip(products, runs, strict=True):
         _, K, N = product.sizes
         accumulator = Accumulator(a.accumulator, a.accumulator_bits, a.stored_sum_bits, order_of(a, K))
-        node = Node("y", "linear", (), TensorType((N,)), {"accumulator": accumulator})
+        attrs = {"accumulator": accumulator} | ({} if product.lift is None else {"lift": product.lift.tolist()})
+        node = Node("y", "linear", (), TensorType((N,)), attrs)
         weights = [naive.objects(product.w.T)] + ([] if product.initial is None else [naive.objects(product.initial)])
         for row, given_off in zip(product.x, run.values.tolist(), strict=True):
             sums = naive.linear(node, naive.objects(row), *weights)
@@ -275,17 +290,18 @@ class Layer(NamedTuple):
     made: np.ndarray
 
     def design(self, a: SystolicArray) -> Design:
-        return Design(a, self.inputs, FixedPoint(8, 0), self.outputs, shifts=(0, 20))
+        lift = 0 if self.product.lift is None else int(self.product.lift.max())
+        return Design(a, self.inputs, FixedPoint(8, 0), self.outputs, shifts=(0, 20), lift=lift)
 
     def pixels(self, count: int) -> Layer:
         """Return the first pixels alone."""
         return self._replace(product=replace(self.product, x=self.product.x[:count]), made=self.made[:count])
 
 
-@pytest.fixture(scope="module")
-def layer() -> Layer:
+@cache
+def layer(numerics: str) -> Layer:
     """48 pixels of conv2, 32 filters of 3x3 over 32 channels, with its requantisation to 8 unsigned bits."""
-    prepared = prepare(Experiment(model="cifar_cnn", method="saliency", numerics="fixed8", arch="edge_systolic_16_ws"))
+    prepared = prepare(Experiment(model="cifar_cnn", method="saliency", numerics=numerics, arch="edge_systolic_16_ws"))
     device, made = prepared.device(calibrated(prepared)[0]), {}
     device.observe = lambda name, value: made.update({name: value.copy()})
     device.launch(kernels.forward(prepared.model.graph), {"input": prepared.sample.x})
@@ -298,16 +314,22 @@ def layer() -> Layer:
     padded = np.pad(made[conv.args[0]][0], ((0, 0), (1, 1), (1, 1)))
     places = list(pairs(range(4), range(10, 22)))  # the upper edge of the picture
     x = np.array([padded[:, p : p + 3, q : q + 3].reshape(-1) for p, q in places])
-    to = requant.attrs["to"]
+    to, lift = requant.attrs["to"], conv.attrs.get("lift")
     product = Product(x, w.reshape(32, -1).T, b.reshape(-1), requant.attrs["from_frac"] - to.frac)
+    if lift is not None:
+        product = replace(product, lift=np.array(lift))
     outputs = np.array([made["conv2"][0][:, p, q] for p, q in places])
     assert len(np.unique(outputs)) > 10
     return Layer(product, graph.types()[conv.args[0]].format, to, outputs)
 
 
-@pytest.mark.parametrize("kind", ["os", "ws pipelined"])
-def test_a_trained_layer_gives_the_bits_of_the_fixed_point_device(kind: str, layer: Layer) -> None:
-    part = layer.pixels(8)
+@pytest.mark.parametrize(
+    ("kind", "numerics"),
+    [("os", "fixed8"), ("ws pipelined", "fixed8"), ("ws pipelined", "fixed8:per_channel=true")],
+)
+def test_a_trained_layer_gives_the_bits_of_the_fixed_point_device(kind: str, numerics: str) -> None:
+    part = layer(numerics).pixels(8)
+    assert (part.product.lift is not None and part.product.lift.max() > 0) == ("per_channel" in numerics)
     design = part.design(array(8, 8, **KINDS[kind], accumulator_bits=32))
     (run,) = simulate(design, [part.product])
     assert (run.values == part.made).all()
@@ -332,15 +354,17 @@ def icarus(tmp_path: Path) -> Path:
 def test_the_emitted_verilog_gives_the_same_bits_and_cycles(kind: str, icarus: Path) -> None:
     a = array(3, 4, **KINDS[kind], accumulator="saturate", accumulator_bits=18, psum_bits=16)
     outputs = FixedPoint(9, 0, False, Rounding.RND_CONV, Overflow.SAT)
-    design = design_for(a, outputs, unsigned=True, shifts=(-2, 9), depth=16)
+    lift = 3 if kind in ("ws", "is") else 0
+    design = design_for(a, outputs, unsigned=True, shifts=(-2, 9), depth=16, lift=lift)
     products = [drawn(design, *shape, shift=shift) for shift, shape in enumerate(SHAPES, start=-2)]
     verilog = Icarus(design, icarus)
     assert_equal(design, products, [verilog(product) for product in products])
 
 
-@pytest.mark.parametrize("kind", ["os drain", "ws"])
-def test_the_emitted_verilog_computes_a_trained_layer(kind: str, layer: Layer, icarus: Path) -> None:
-    design = layer.design(array(8, 16, **KINDS[kind], accumulator_bits=32))
-    run = Icarus(design, icarus)(layer.product)
-    assert (run.values == layer.made).all()
-    assert run.cycles == systolic_cycles(design.array, *layer.product.sizes).total
+@pytest.mark.parametrize(("kind", "numerics"), [("os drain", "fixed8:per_channel=true"), ("ws", "fixed8")])
+def test_the_emitted_verilog_computes_a_trained_layer(kind: str, numerics: str, icarus: Path) -> None:
+    trained = layer(numerics)
+    design = trained.design(array(8, 16, **KINDS[kind], accumulator_bits=32))
+    run = Icarus(design, icarus)(trained.product)
+    assert (run.values == trained.made).all()
+    assert run.cycles == systolic_cycles(design.array, *trained.product.sizes).total

@@ -377,6 +377,7 @@ def validate(context: click.Context, only: tuple[str, ...], output: Path | None,
 @click.option("--outputs", metavar="FORMAT", help="As --inputs.")
 @click.option("--rounding", metavar="MODE", default="rnd", help="Of the outputs.  [default: rnd]")
 @click.option("--overflow", metavar="MODE", default="sat", help="Of the outputs.  [default: sat]")
+@click.option("--lift", metavar="BITS", type=int, default=0, help="For weights with a scale per channel.  [default: 0]")
 @click.option("--force", is_flag=True, help="Replace an existing result in the output directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print parameters and files as JSON and nothing else.")
 def rtl(arch: str, output: Path, force: bool, as_json: bool, **options: Any) -> None:

@@ -43,7 +43,7 @@ class Requant(Component):
 
     def __init__(self, design: Design) -> None:
         self.to, self.shifts = design.outputs, design.shifts
-        value = signed(design.array.stored_sum_bits)
+        value = signed(design.leaving_bits)
         super().__init__({"value": In(value), "shift": In(shift_shape(design)), "result": Out(shape_of(self.to))})
 
     def elaborate(self, _platform: Any) -> Module:

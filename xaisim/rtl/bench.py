@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xaisim.rtl.design import TERMS, Design, Extents
-from xaisim.rtl.ports import requests
+from xaisim.rtl.ports import late_requests, requests
 
 Array = np.ndarray
 
@@ -29,6 +29,8 @@ class Product:
     w: Array
     initial: Array | None = None
     shift: int = 0
+    lift: Array | None = None
+    """Bits per filter (N,) to shift sums left behind the array; ``initial`` joins after that."""
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -79,15 +81,23 @@ class Vectors:
     @cached_property
     def initial(self) -> list[list[int]]:
         """Packed first sums, by fold of the columns and index."""
-        d, initial = self.design, self.product.initial
-        M, _, N = self.product.sizes
-        every = np.zeros((M, N), np.int64) if initial is None else np.broadcast_to(initial, (M, N))
+        bits = self.design.first_bits
+        return self._packed_outputs(self.product.initial, bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+    @cached_property
+    def lift(self) -> list[list[int]]:
+        """Packed lifts, by fold of the columns and index."""
+        return self._packed_outputs(self.product.lift, self.design.lift.bit_length(), 0, self.design.lift)
+
+    def _packed_outputs(self, given: Array | None, bits: int, low: int, high: int) -> list[list[int]]:
+        """Pack one value per output (M, N), or per filter."""
+        d, (M, _, N) = self.design, self.product.sizes
+        every = np.zeros((M, N), np.int64) if given is None else np.broadcast_to(given, (M, N))
         lanes = every if d.array.dataflow == "is" else every.T
-        if not d.stationary and not d.joins_late:
+        if not d.stationary and not late_requests(d):
             assert (every == every[:1]).all(), "output stationary sums that saturate start from one value per filter"
             lanes = lanes[:, :1]
-        bits = d.array.accumulator_bits
-        return self._packed(lanes, d.array.cols, bits, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        return self._packed(lanes, d.array.cols, bits, low, high)
 
     def _packed(self, lanes: Array, width: int, bits: int, low: int, high: int) -> list[list[int]]:
         beyond = -len(lanes) % width
@@ -143,7 +153,8 @@ class _Record:
         self.core, self.vectors, self.pause = core, vectors, pause
         self.design = vectors[0].design
         rows = [outputs_per_column(self.design, product.extents)[0] for product in vectors]
-        self.leaving = iter([product for product, count in zip(vectors, rows, strict=True) for _ in range(count)])
+        of = [product for product, count in zip(vectors, rows, strict=True) for _ in range(count)]
+        self.leaving = {name: iter(of) for name in late_requests(self.design)}
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.terms: list[dict[str, int]] = []
@@ -182,8 +193,8 @@ class _Record:
 
     def _answer(self, name: str, started: int, index: int, base: int) -> int:
         """Return the vector asked for: of the product that runs, or whose results leave while another one runs."""
-        late = name == "initial" and self.design.joins_late
-        return (next(self.leaving) if late else self.vectors[started - 1]).at(name, index, base)
+        of = next(self.leaving[name]) if name in self.leaving else self.vectors[started - 1]
+        return of.at(name, index, base)
 
     def _note(self, ctx: Any, core: Any, cycle: int) -> None:
         if ctx.get(core.done):

@@ -48,7 +48,8 @@ def request_layout(design: Design) -> StructLayout:
 
 def token_layout(design: Design) -> StructLayout:
     """Return what travels with streamed operands over the columns, of ws and is: the sum's place, and its fold's."""
-    return StructLayout({"valid": 1, "index": design.extent_bits, "first": 1, "last": 1, "whole": 1})
+    where = {"index": design.extent_bits} | ({"base": design.place_bits} if design.lift else {})
+    return StructLayout({"valid": 1, "first": 1, "last": 1, "whole": 1} | where)
 
 
 def fold_layout(design: Design) -> StructLayout:
@@ -185,7 +186,8 @@ class Controller(Component):
                 m.d.comb += self._asked(self.initial, streams & first, first, 0, after.col)
             self._leave(m)
             return
-        m.d.comb += self._asked(self.initial, streams & (after.row == 0), first, after.step, after.col)
+        if not d.joins_late:
+            m.d.comb += self._asked(self.initial, streams & (after.row == 0), first, after.step, after.col)
         loads, coming = after.phase == Phase.LOAD, _Fold(Value.cast(1), after.row, after.col)
         if d.pipelined:
             fold = self._following(after)
@@ -200,6 +202,8 @@ class Controller(Component):
             self.token.last.eq(fold_after >= self.rows_now),
             self.token.whole.eq(after.col + d.array.cols < self.cols_now),
         ]
+        if d.lift:
+            m.d.comb += self.token.base.eq(after.col)
 
     def _leave(self, m: Module) -> None:
         """Say which row of sums leaves in the next cycle, output stationary: the lowest of a fold first."""
@@ -223,7 +227,7 @@ class Controller(Component):
             leave.cols.eq(fold.cols),
             leave.base.eq(fold.col),
         ]
-        if self.design.joins_late:
+        if self.design.joins_late or self.design.lift:
             m.d.comb += self._asked(self.initial, leave.within, self.copy, row, fold.col)
 
     @staticmethod

@@ -8,7 +8,7 @@ Vectors are packed, lane 0 in the lowest bits. Lanes beyond the edge of the prod
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib.wiring import Component, In, Out
@@ -17,8 +17,15 @@ from xaisim.rtl.arithmetic import Requant, limited, shape_of, shift_shape
 from xaisim.rtl.controller import Controller, request_layout
 from xaisim.rtl.design import TERMS, Design
 from xaisim.rtl.elements import HoldingElement, MovingElement, place
-from xaisim.rtl.ports import ports, requests
+from xaisim.rtl.ports import late_requests, ports, requests
 from xaisim.rtl.sums import Sums
+
+
+class _Late(NamedTuple):
+    """Lanes of what sums meet behind the array; empty where nothing is."""
+
+    first: list[Any]
+    lift: list[Any]
 
 
 class Core(Component):
@@ -57,14 +64,20 @@ class Core(Component):
         m.d.comb += self.phase.eq(control.now.phase)
         self.given: dict[str, Any] = {}
         for name in requests(self.design):
-            asked = getattr(control, name)
-            self.given[name] = Signal(request_layout(self.design), name=f"{name}_given")
-            m.d.sync += self.given[name].eq(asked)
-            m.d.comb += [
-                getattr(self, f"{name}_fetch").eq(asked.valid),
-                getattr(self, f"{name}_index").eq(asked.index),
-                getattr(self, f"{name}_base").eq(asked.base),
-            ]
+            if name in ("left", "top"):
+                self._ask(m, name, getattr(control, name))
+            elif not (self.design.stationary and name in late_requests(self.design)):
+                self._ask(m, name, control.initial)
+
+    def _ask(self, m: Module, name: str, asked: Any) -> None:
+        """Wire a request to its ports."""
+        self.given[name] = Signal(request_layout(self.design), name=f"{name}_given")
+        m.d.sync += self.given[name].eq(asked)
+        m.d.comb += [
+            getattr(self, f"{name}_fetch").eq(asked.valid),
+            getattr(self, f"{name}_index").eq(asked.index),
+            getattr(self, f"{name}_base").eq(asked.base),
+        ]
 
     def _lanes(self, m: Module, name: str, count: int, extent: Value, shape: Any) -> list[Value]:
         """Return the lanes of an operand as they come; those outside of the product are zero."""
@@ -81,16 +94,34 @@ class Core(Component):
         """Return lane i, i cycles later."""
         return [_delayed(m, lane, i)[-1] for i, lane in enumerate(lanes)]
 
-    def _leave(self, m: Module, c: int, total: Value, valid: Value, shift: Value, joins: Value | None = None) -> None:
+    def _leave(self, m: Module, c: int, total: Value, valid: Value, shift: Value, late: _Late) -> None:
         """Requantise the sum that column ``c`` gives off, with what joins it, into the output register."""
-        d, array = self.design, self.design.array
-        whole = total if joins is None else limited(total + joins, array.accumulator_bits, saturate=d.saturates)
+        d, bits = self.design, self.design.leaving_bits
+        leaving = limited(total, d.array.stored_sum_bits, saturate=d.saturates)
+        if late.lift:
+            leaving = limited(leaving << late.lift[c], bits, saturate=False)
+        if late.first:
+            leaving = limited(leaving + late.first[c], bits, saturate=False)
         requant = Requant(d)
         place(m, f"requant_{c}", requant, self._modules.get("requant"), clocked=False)
-        m.d.comb += requant.value.eq(limited(whole, array.stored_sum_bits, saturate=d.saturates))
-        m.d.comb += requant.shift.eq(shift)
+        m.d.comb += [requant.value.eq(leaving), requant.shift.eq(shift)]
         m.d.sync += self.out_valid[c].eq(valid)
         m.d.sync += self.out_data.word_select(c, d.outputs.bits).eq(requant.result)
+
+    def _late(self, m: Module, *, skewed: bool) -> _Late:
+        """Return what sums meet behind the array: by how much they are lifted, and what then joins them."""
+        lanes: dict[str, list[Any]] = {"first": [], "lift": []}
+        if self.design.lift:
+            bits = self.design.lift.bit_length()
+            lanes["lift"] = [self.lift_data.word_select(c, bits) for c in range(self.design.array.cols)]
+        if self.design.joins_late:
+            lanes["first"] = self._first_sums()
+        return _Late(**{name: self._skewed(m, lane) if skewed else lane for name, lane in lanes.items()})
+
+    def _first_sums(self) -> list[Any]:
+        """Return the lanes of what sums start from, as they come."""
+        bits = self.design.first_bits
+        return [self.initial_data.word_select(c, bits).as_signed() for c in range(self.design.array.cols)]
 
     def _elements(self, m: Module, kind: Any) -> list[list[Any]]:
         rows, cols = self.design.array.rows, self.design.array.cols
@@ -107,12 +138,10 @@ class Core(Component):
         left = self._skewed(m, self._lanes(m, "left", rows, control.rows_now, shape_of(d.left)))
         top = self._skewed(m, self._lanes(m, "top", cols, control.cols_now, shape_of(d.top)))
         first = _delayed(m, self.given["left"].first, rows - 1)
-        begin, joins = [Const(0, signed(d.array.accumulator_bits))] * cols, [None] * cols
-        if d.joins_late:
-            joins = self._first_sums(cols)
-        elif d.initial:
+        begin = [Const(0, signed(d.array.accumulator_bits))] * cols
+        if d.initial and not d.joins_late:
             begin = self._held_first_sums(m)
-        leave = _registered(m, control.leave)
+        late, leave = self._late(m, skewed=False), _registered(m, control.leave)
         grid = self._elements(m, MovingElement)
         for r in range(rows):
             for c in range(cols):
@@ -129,17 +158,12 @@ class Core(Component):
                     m.d.comb += e.copy.eq(control.copy)
         shift = self.shift_now if d.array.drain else self._shift_of_copies(m)
         for c in range(cols):
-            self._leave(m, c, grid[-1][c].below, leave.within & (leave.base + c < leave.cols), shift, joins[c])
-
-    def _first_sums(self, cols: int) -> list[Any]:
-        """Return the lanes of what sums start from, as they come."""
-        bits = self.design.array.accumulator_bits
-        return [self.initial_data.word_select(c, bits).as_signed() for c in range(cols)]
+            self._leave(m, c, grid[-1][c].below, leave.within & (leave.base + c < leave.cols), shift, late)
 
     def _held_first_sums(self, m: Module) -> list[Any]:
         """Return what the sums of each column start from, for as long as the fold lasts."""
         given, held = self.given["initial"], []
-        for c, come in enumerate(self._first_sums(self.design.array.cols)):
+        for c, come in enumerate(self._first_sums()):
             register = Signal(come.shape(), name=f"first_{c}")
             with m.If(given.valid):
                 m.d.sync += register.eq(come)
@@ -180,10 +204,20 @@ class Core(Component):
                 ]
                 if d.pipelined:
                     m.d.comb += e.swap.eq(grid[r][c - 1].swap_right if c else swap[r])
+        if d.lift:
+            self._ask_behind(m, tokens[rows - 1])
+        late = self._late(m, skewed=True)
         for c in range(cols):
             token = tokens[c + rows]
             within = token.whole | (control.now.col + c < control.cols_now)
-            self._leave(m, c, grid[-1][c].total, token.valid & token.last & within, self.shift_now)
+            self._leave(m, c, grid[-1][c].total, token.valid & token.last & within, self.shift_now, late)
+
+    def _ask_behind(self, m: Module, token: Any) -> None:
+        """Ask for what the sums meet that leave the first column in the next cycle."""
+        asked = Signal(request_layout(self.design), name="behind")
+        m.d.comb += [asked.valid.eq(token.valid & token.last), asked.index.eq(token.index), asked.base.eq(token.base)]
+        for name in late_requests(self.design):
+            self._ask(m, name, asked)
 
     def _sums_from_memory(self, m: Module, tokens: list[Any], totals: list[Value]) -> list[Value]:
         """Return what each column's sums start from: their first value, or what the last row fold left in memory.
@@ -193,8 +227,8 @@ class Core(Component):
         """
         d, array = self.design, self.design.array
         initial = [Const(0, signed(array.accumulator_bits))] * array.cols
-        if d.initial:
-            initial = self._skewed(m, self._first_sums(array.cols))
+        if d.initial and not d.joins_late:
+            initial = self._skewed(m, self._first_sums())
         above = []
         for c, total in enumerate(totals):
             memory = Sums(d)

@@ -9,7 +9,7 @@ Weight and input stationary are one circuit: the operand that stays and the one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xaisim.config import UserError, load_data
@@ -49,6 +49,8 @@ class Design:
     """Width of the counters of rows, columns and stream."""
     initial: bool = True
     """Sums start from a port (a bias, or earlier partial sums) instead of zero; see ``joins_late``."""
+    lift: int = 0
+    """The most bits that the sums of a filter are shifted left behind the array: weights with a scale per channel."""
 
     def __post_init__(self) -> None:
         width = self.array.multiplier_bits
@@ -58,6 +60,8 @@ class Design:
         least, most = self.shifts
         if not -64 <= least <= most <= 128:
             raise UserError(f"shifts: must rise and lie between -64 and 128 (got {least} to {most})")
+        if not 0 <= self.lift <= 62:
+            raise UserError(f"lift: must lie between 0 and 62 (got {self.lift})")
         if self.depth < 1 or not 2 <= self.extent_bits <= 32:
             raise UserError(f"depth and extent_bits: must be at least 1 and 2 (got {self.depth}, {self.extent_bits})")
 
@@ -73,11 +77,22 @@ class Design:
 
     @property
     def joins_late(self) -> bool:
-        """Whether first values join on the way out: output stationary, where the order does not count.
+        """Whether first values join on the way out: behind a lift, and output stationary if the order is all the same.
 
         Output stationary sums that saturate start from one value per column, which is there with the operands.
         """
-        return self.initial and not self.stationary and not self.saturates
+        return self.initial and (self.lift > 0 or not (self.stationary or self.saturates))
+
+    @property
+    def leaving_bits(self) -> int:
+        """Width of a sum when it is requantised: as stored, or lifted and with its bias, in 64 bits at most."""
+        stored = self.array.stored_sum_bits
+        return min(64, stored + self.lift + self.initial) if self.lift else stored
+
+    @property
+    def first_bits(self) -> int:
+        """Width of what a sum starts from."""
+        return self.leaving_bits if self.lift else self.array.accumulator_bits
 
     @property
     def pipelined(self) -> bool:
@@ -136,6 +151,7 @@ class Design:
             "depth": self.depth if self.stationary else 0,
             "extent_bits": self.extent_bits,
             "initial": self.initial,
+            "lift": self.lift,
         }
 
 
@@ -144,6 +160,7 @@ def design_of(
     *,
     formats: Mapping[str, FixedPoint] | None = None,
     depth: int | None = None,
+    lift: int = 0,
     **changes: Any,
 ) -> Design:
     """Return the array of an architecture, with ``changes`` such as ``dataflow="ws"``; ``UserError`` if it has none.
@@ -161,4 +178,5 @@ def design_of(
         depth = max(1, 8 * buffer // (array.cols * array.stored_sum_bits))
     word = FixedPoint(array.multiplier_bits, 0)
     inputs, weights, outputs = ((formats or {}).get(name, word) for name in ("inputs", "weights", "outputs"))
-    return Design(array, inputs, weights, outputs, shifts=(0, array.stored_sum_bits - 1), depth=depth)
+    design = Design(array, inputs, weights, outputs, depth=depth, lift=lift)
+    return replace(design, shifts=(0, design.leaving_bits - 1))

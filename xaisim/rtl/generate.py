@@ -24,7 +24,7 @@ from xaisim.rtl.ports import Port, ports, requests
 from xaisim.rtl.testbench import testbench, write_vectors
 from xaisim.rtl.verilog import TOP, verilog
 
-RTL_FILES = ("array.v", "testbench.v", "README.md", "left.hex", "top.hex", "initial.hex", "y.txt")
+RTL_FILES = ("array.v", "testbench.v", "README.md", "left.hex", "top.hex", "initial.hex", "lift.hex", "y.txt")
 
 
 def files(design: Design, name: str) -> dict[str, str]:
@@ -49,7 +49,8 @@ def sample(design: Design) -> Product:
     x = drawn.integers(max(design.inputs.low, -7), min(design.inputs.high, 7), (M, K), np.int64, endpoint=True)
     w = drawn.integers(max(design.weights.low, -7), min(design.weights.high, 7), (K, N), np.int64, endpoint=True)
     initial = drawn.integers(-100, 100, N, endpoint=True) if design.initial else None
-    return Product(x, w, initial, max(design.shifts[0], min(design.shifts[1], 2)))
+    lift = np.arange(N) % (design.lift + 1) if design.lift else None
+    return Product(x, w, initial, max(design.shifts[0], min(design.shifts[1], 2)), lift)
 
 
 def _readme(design: Design, name: str, product: Product, arguments: list[str]) -> str:
@@ -115,7 +116,7 @@ def files_of(name: str, options: Mapping[str, Any]) -> tuple[Design, dict[str, s
         plain = _read_format(f"--{operand}", options[operand] or f"q{arch.array.multiplier_bits}")
         formats[operand] = replace(plain, rounding=Rounding(rounding), overflow=Overflow(overflow))
     changes = {key: options[key] for key in ("dataflow", "folds", "rows", "cols")}
-    design = design_of(arch, formats=formats, **changes)
+    design = design_of(arch, formats=formats, lift=options["lift"], **changes)
     return design, files(design, name)
 
 

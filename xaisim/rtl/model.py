@@ -21,9 +21,12 @@ def expected(design: Design, product: Product) -> tuple[np.ndarray, FoldTerms]:
     """Return outputs (M, N) and cycles of a product with a bias per filter, or none."""
     array, (M, K, N) = design.array, product.sizes
     operands = [product.x.astype(np.int64), product.w.T[None].astype(np.int64)]
+    attrs = _attrs(design, K)
+    if product.lift is not None:
+        attrs["lift"] = tuple(product.lift.tolist())
     if product.initial is not None:
         operands.append(product.initial.reshape(1, N).astype(np.int64))
-    node = Node("y", "linear", ("x", "w", "b")[: len(operands)], TensorType((N,), FixedPoint(64, 0)), _attrs(design, K))
+    node = Node("y", "linear", ("x", "w", "b")[: len(operands)], TensorType((N,), FixedPoint(64, 0)), attrs)
     sums = OPS["linear"].evaluate(node, *operands)
     return requant(sums, design.outputs.frac + product.shift, design.outputs), systolic_cycles(array, M, K, N)
 

@@ -39,7 +39,15 @@ def requests(design: Design) -> dict[str, str]:
     if not design.stationary and not design.joins_late:
         initial["os"] = f"what column {i} of y starts from"
     found = {"left": left, "top": top} | ({"initial": initial} if design.initial else {})
+    if design.lift:
+        y = f"y[{i}][index]" if design.array.dataflow == "is" else f"y[index][{i}]"
+        found["lift"] = dict.fromkeys(left, f"bits to shift {y} left, before what it starts from joins")
     return {name: lanes[design.array.dataflow] for name, lanes in found.items()}
+
+
+def late_requests(design: Design) -> tuple[str, ...]:
+    """Return the requests that come when sums leave, of a product that may be done already."""
+    return ("initial",) * design.joins_late + ("lift",) * (design.lift > 0)
 
 
 def ports(design: Design) -> list[Port]:
@@ -59,7 +67,7 @@ def ports(design: Design) -> list[Port]:
         Port("done", True, 1, False, "the cycle after a product's last one"),
     ]
     lanes = {"left": array.rows * design.left.bits, "top": array.cols * design.top.bits}
-    lanes["initial"] = array.cols * array.accumulator_bits
+    lanes |= {"initial": array.cols * design.first_bits, "lift": array.cols * design.lift.bit_length()}
     for name, lane in requests(design).items():
         found += [
             Port(f"{name}_fetch", True, 1, False, "a vector is wanted in the next cycle"),
