@@ -85,7 +85,7 @@ iverilog -g2005 -o testbench array.v testbench.v
 vvp -n testbench {" ".join(arguments)}
 ```
 
-plays x ({M}×{K}) · w ({K}×{N}){" + initial" if "initial" in requests(design) else ""}, shifted right by \
+plays x ({M}×{K}) · w ({K}×{N}){", lifted," * (design.lift > 0)}{" + initial" if "initial" in requests(design) else ""}, shifted right by \
 {product.shift}: operands in {", ".join(f"`{n}.hex`" for n in requests(design))}, the product in `y.txt`.
 Cycles, and load, stream, skew and drain among them, are those of the model: `done {done}`.
 """

@@ -69,8 +69,9 @@ def ports(design: Design) -> list[Port]:
     lanes = {"left": array.rows * design.left.bits, "top": array.cols * design.top.bits}
     lanes |= {"initial": array.cols * design.first_bits, "lift": array.cols * design.lift.bit_length()}
     for name, lane in requests(design).items():
+        of = ", of the product whose results leave" if name in late_requests(design) else ""
         found += [
-            Port(f"{name}_fetch", True, 1, False, "a vector is wanted in the next cycle"),
+            Port(f"{name}_fetch", True, 1, False, f"a vector is wanted in the next cycle{of}"),
             Port(f"{name}_index", True, place, False, "its index"),
             Port(f"{name}_base", True, place, False, "its first lane"),
             Port(f"{name}_data", False, lanes[name], False, f"the vector, a cycle later: lane i is {lane}"),
