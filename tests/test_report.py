@@ -356,12 +356,18 @@ addEventListener("load", () => setTimeout(() => {
   const button = [...table.querySelectorAll("th button")].find((b) => b.textContent === "MACs");
   const column = [...table.tHead.rows[0].cells].indexOf(button.parentElement);
   button.click();
+  const choices = [...document.querySelectorAll("select.launch")];
+  choices[0].value = "0";
+  choices[0].dispatchEvent(new Event("change"));
+  const followed = [...document.querySelectorAll("[data-per-launch]")];
   const macs = [...table.tBodies[0].rows].map((row) => Number(row.cells[column].dataset.value));
   parent.postMessage({
     wide: innerWidth, needed: document.documentElement.scrollWidth, errors,
     fetched: performance.getEntriesByType("resource").length,
     places: document.querySelectorAll("[data-figure]").length,
     drawn: document.querySelectorAll("[data-figure] .cartesianlayer > .subplot").length,
+    switched: followed.length === 3 && choices.every((choice) => choice.value === "0")
+      && followed.every((place) => place.dataset.figure === place.dataset.perLaunch + "0"),
     sorted: macs.every((value, index) => !index || macs[index - 1] >= value),
   }, "*");
 }, 500));
@@ -407,6 +413,7 @@ def test_a_browser_draws_every_figure_without_errors_and_without_overflow(
         assert answer["fetched"] == 0
         assert answer["drawn"] >= answer["places"] > 3
         assert answer["sorted"]
+        assert answer["switched"]
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------
