@@ -57,6 +57,7 @@ def _readme(design: Design, name: str, product: Product, arguments: list[str]) -
     M, K, N = product.sizes
     _, terms = expected(design, product)
     done = " ".join(str(getattr(terms, term)) for term in ("total", *TERMS))
+    formula = f"x ({M}×{K}) · w ({K}×{N})" + ", lifted," * (design.lift > 0) + " + initial" * design.initial
     parameters = "\n".join(f"| {key} | {value} |" for key, value in design.parameters().items())
     return f"""\
 # {TOP}: {design.array}
@@ -85,8 +86,8 @@ iverilog -g2005 -o testbench array.v testbench.v
 vvp -n testbench {" ".join(arguments)}
 ```
 
-plays x ({M}×{K}) · w ({K}×{N}){", lifted," * (design.lift > 0)}{" + initial" if "initial" in requests(design) else ""}, shifted right by \
-{product.shift}: operands in {", ".join(f"`{n}.hex`" for n in requests(design))}, the product in `y.txt`.
+plays {formula}, shifted right by {product.shift}: operands in
+{", ".join(f"`{n}.hex`" for n in requests(design))}, the product in `y.txt`.
 Cycles, and load, stream, skew and drain among them, are those of the model: `done {done}`.
 """
 
