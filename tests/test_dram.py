@@ -379,6 +379,15 @@ def test_a_faster_dram_makes_no_transfer_longer(
     assert (wider.occupancy_cycles <= other.occupancy_cycles).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(timings(), streams(), st.sampled_from(["RoBaBgCo", "RoBaCoBg", "BgRoBaCo"]), st.sampled_from([0, LONG_GAP]))
+def test_more_banks_make_no_transfer_longer(keys: dict[str, Any], stream: Stream, order: str, gap: int) -> None:
+    keys["address_map"] = order  # the bank's new bit is the row's last one: rows that shared a bank may part
+    few, many = (service(dram(**{**keys, "banks": n * keys["banks"]}), *stream, gap_cycles=gap) for n in (1, 2))
+    assert (many.occupancy_cycles <= few.occupancy_cycles).all()
+    assert (many.row_hits >= few.row_hits).all()
+
+
 @settings(max_examples=60, deadline=None)
 @given(timings(), streams(), st.sampled_from([100.0, 333.333, 1000.0]))
 def test_no_transfer_beats_the_peak_rate_and_every_burst_is_a_hit_a_miss_or_a_conflict(
