@@ -135,11 +135,11 @@ def _saturated(node: Node, accumulator: Accumulator, x: Array, w: Array, b: Arra
             out[n : n + 1] = _saturated(node, accumulator, own, w[n : n + 1], b)
         return out
     filters = w[0].transpose(1, 0, 2, 3)[:, :, ::-1, ::-1] if transposed else w[0]
-    _convolve(node, accumulator, x, filters, out, wide)
+    convolve(node, accumulator, x, filters, out, wide)
     return out
 
 
-def _convolve(node: Node, accumulator: Accumulator, x: Array, filters: Array, out: Array, wide: bool) -> None:
+def convolve(node: Node, accumulator: Accumulator, x: Array, filters: Array, out: Array, wide: bool) -> None:
     """Add all products of a convolution to ``out`` (N, K, P, Q), which holds the bias."""
     K, C, R, S = filters.shape
     _, P, Q = node.type.shape

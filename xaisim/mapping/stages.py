@@ -235,13 +235,18 @@ class _Grouping:
         inside = {node.name for node in stage.nodes}
         for node in stage.nodes:
             for position, arg in enumerate(node.args):
-                if arg not in inside and arg not in {o.name for o in stage.operands}:
+                if arg not in inside and not self.has(stage, node, arg):
                     self.read(stage, node, arg, position)
             if node.op == "accumulate":  # the running sum of earlier trips comes back in
                 stage.operands.append(self.tensor(node.name, "tail"))
         for node in stage.nodes:
             if node.name in self.graph.outputs or any(user.name not in inside for user in self.users[node.name]):
                 stage.outputs.append(self.tensor(node.name, "output"))
+
+    def has(self, stage: Stage, node: Node, arg: str) -> bool:
+        """Return whether a node finds an operand among the tiles that it can reach: not in those of the array."""
+        behind = stage.on_array and node is not stage.anchor
+        return any(o.name == arg and (o.role == "tail" or not behind) for o in stage.operands)
 
     def read(self, stage: Stage, node: Node, arg: str, position: int) -> None:
         """Add an operand; scalars are registers, a bias travels with its weights, coefficients are generated."""

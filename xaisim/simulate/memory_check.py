@@ -1,0 +1,79 @@
+"""Does the machine compute what the simulator says? Every launch runs on modelled memories and is held to the values.
+
+device = RecordingDevice(...); METHODS[...].run(device, …)
+checked = [check(run, arch) for run in device.runs]         checked[0].differing == {"logits": 0}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xaisim.attribution.device import Tensor
+from xaisim.hardware.architecture import Architecture
+from xaisim.ir.graph import Graph
+from xaisim.mapping.schedule import Schedule, map_kernel, verify
+from xaisim.numerics.devices import FixedDevice
+from xaisim.simulate.executor import execute
+
+Array = np.ndarray
+
+
+class Run(NamedTuple):
+    """A launch with the integers that went in and came out."""
+
+    kernel: str
+    graph: Graph
+    feeds: Mapping[str, Array]
+    trips: int
+    sync: bool
+    outputs: Mapping[str, Tensor]
+
+
+class RecordingDevice(FixedDevice):
+    """A fixed-point device that remembers every launch."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.runs: list[Run] = []
+
+    def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
+        """Evaluate, and remember."""
+        outputs = super().run(name, graph, arrays, trips)
+        self.runs.append(Run(name, graph, arrays, trips, self.program[-1].sync, outputs))
+        return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a launch on modelled memories."""
+
+    kernel: str
+    rows: int
+    """Transfers and computations, all trips together."""
+    numbers: int
+    """Elements of all outputs."""
+    differing: Mapping[str, int]
+    """Elements that are not what the fast evaluation says, by output."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether every bit is."""
+        return not any(self.differing.values())
+
+
+def check(run: Run, arch: Architecture, schedule: Schedule | None = None, *, seed: int = 0) -> Checked:
+    """Map a launch (or take the given schedule), run it on modelled memories and compare its outputs."""
+    if schedule is None:
+        schedule = map_kernel(run.graph, arch, sync=run.sync)
+        verify(schedule, arch)
+    found = execute(schedule, arch, run.feeds, trips=-(-run.trips // schedule.plan.points), seed=seed)
+    differing = {}
+    for name, expected in run.outputs.items():
+        last = np.asarray(expected.values)[-len(found[name]) :]  # DRAM keeps what the last trip left
+        differing[name] = int((found[name] != last).sum())
+    numbers = sum(values.size for values in found.values())
+    return Checked(run.kernel, schedule.tiles.rows * run.trips, numbers, differing)
