@@ -95,10 +95,11 @@ def test_bits_and_cycles_are_those_of_the_model(kind: str, size: tuple[int, int]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_product_may_start_in_the_last_cycle_of_the_one_before_and_nothing_is_lost_between_them(kind: str) -> None:
-    design = design_for(array(3, 4, **KINDS[kind]))
-    products = [drawn(design, *shape, seed=seed) for seed, shape in enumerate(SHAPES[1:])]
+    design = design_for(array(3, 4, **KINDS[kind]), shifts=(0, 7))
+    products = [drawn(design, *shape, shift=shift) for shift, shape in enumerate(SHAPES)]
     runs = simulate(design, products)
     assert [b.start - a.start for a, b in pairwise(runs)] == [run.cycles for run in runs[:-1]]
+    assert_equal(design, products, runs)
     rested = simulate(design, products, pause=5)
     for run, other in zip(runs, rested, strict=True):
         assert (run.values == other.values).all()
@@ -351,7 +352,7 @@ def icarus(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_emitted_verilog_gives_the_same_bits_and_cycles(kind: str, icarus: Path) -> None:
-    a = array(3, 4, **KINDS[kind], accumulator="saturate", accumulator_bits=18, psum_bits=16)
+    a = array(5, 3, **KINDS[kind], accumulator="saturate", accumulator_bits=18, psum_bits=16)
     outputs = FixedPoint(9, 0, False, Rounding.RND_CONV, Overflow.SAT)
     lift = 3 if kind in ("ws", "is") else 0
     design = design_for(a, outputs, unsigned=True, shifts=(-2, 9), depth=16, lift=lift)

@@ -79,14 +79,13 @@ class Core(Component):
             getattr(self, f"{name}_base").eq(asked.base),
         ]
 
-    def _lanes(self, m: Module, name: str, count: int, extent: Value, shape: Any) -> list[Value]:
-        """Return the lanes of an operand as they come; those outside of the product are zero."""
-        given, data = self.given[name], getattr(self, f"{name}_data")
+    def _lanes(self, m: Module, name: str, count: int, shape: Any) -> list[Value]:
+        """Return the lanes of an operand as they come, zero while none was asked for."""
         lanes = []
         for i in range(count):
             lane = Signal(shape, name=f"{name}_{i}")
-            with m.If(given.valid & (given.base + i < extent)):
-                m.d.comb += lane.eq(data.word_select(i, lane.shape().width))
+            with m.If(self.given[name].valid):
+                m.d.comb += lane.eq(getattr(self, f"{name}_data").word_select(i, lane.shape().width))
             lanes.append(lane)
         return lanes
 
@@ -135,8 +134,8 @@ class Core(Component):
 
     def _moving(self, m: Module) -> None:
         d, control, rows, cols = self.design, self.control, self.design.array.rows, self.design.array.cols
-        left = self._skewed(m, self._lanes(m, "left", rows, control.rows_now, shape_of(d.left)))
-        top = self._skewed(m, self._lanes(m, "top", cols, control.cols_now, shape_of(d.top)))
+        left = self._skewed(m, self._lanes(m, "left", rows, shape_of(d.left)))
+        top = self._skewed(m, self._lanes(m, "top", cols, shape_of(d.top)))
         first = _delayed(m, self.given["left"].first, rows - 1)
         begin = [Const(0, signed(d.array.accumulator_bits))] * cols
         if d.initial and not d.joins_late:
@@ -183,9 +182,9 @@ class Core(Component):
 
     def _holding(self, m: Module) -> None:
         d, control, rows, cols = self.design, self.control, self.design.array.rows, self.design.array.cols
-        left = self._skewed(m, self._lanes(m, "left", rows, control.rows_now, shape_of(d.left)))
+        left = self._skewed(m, self._lanes(m, "left", rows, shape_of(d.left)))
         there = self.given["top"].index < control.rows_now
-        columns = self._lanes(m, "top", cols, control.cols_now, shape_of(d.top))
+        columns = self._lanes(m, "top", cols, shape_of(d.top))
         top = self._skewed(m, [Mux(there, lane, 0) for lane in columns])
         keep = _delayed(m, self.given["top"].first, 2 * rows - 2)
         swap = _delayed(m, self.given["left"].first, rows - 1)
