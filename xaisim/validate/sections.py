@@ -27,6 +27,7 @@ SECTIONS: dict[str, Listed] = {
     "scalesim": Listed("ResNet18 in SCALE-Sim 3.0.0"),
     "eyeriss": Listed("Eyeriss: AlexNet on the chip"),
     "eyeriss_energy": Listed("Eyeriss: energy by part"),
+    "gemmini": Listed("Gemmini: layers on its RTL"),
     "dram": Listed("DRAM timings"),
     "fpga": Listed("DSP blocks of an FPGA accelerator"),
     "energy": Listed("Energy of single events"),
