@@ -63,7 +63,8 @@ def test_energy_is_the_sum_of_counts_times_coefficients(preset: str) -> None:
 
     add = table.adder.pj_per_bit * scaled(table.adder)
     mac = (table.multiplier.pj_per_bit2 * 16**2 + table.multiplier.pj_per_bit * 16) * scaled(table.multiplier)
-    mac += 48 * add + 48 * table.register_write.pj_per_bit * scaled(table.register_write)
+    wide = arch.array.accumulator_bits
+    mac += wide * add + wide * table.register_write.pj_per_bit * scaled(table.register_write)
     macs = sum(t.launch.graph.macs() * t.launch.trips for t in timing.launches)
     assert items["array", "MAC 16x16 bit"].count == macs == timing.macs
     assert items["array", "MAC 16x16 bit"].pj_each == pytest.approx(mac, rel=1e-12)

@@ -14,6 +14,7 @@ from xaisim.api import attribute, experiment_of, explain, profile
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError, shipped_names
 from xaisim.experiment import prepare
+from xaisim.hardware.architecture import load_architecture
 from xaisim.ir.graph import evaluate
 from xaisim.models.images import test_scene as shipped_scene
 from xaisim.models.load import load_model
@@ -63,7 +64,8 @@ def explained(model: str, method: str) -> Report:
 
 @cache
 def profiled(model: str, method: str, arch: str = "pynq_z2") -> Report:
-    return profile(**settings(model, method), arch=arch, target=1)  # as predicted for scene 1
+    narrow = {"numerics": "fixed8"} if load_architecture(arch).array.multiplier_bits < 16 else {}
+    return profile(**{**settings(model, method), **narrow}, arch=arch, target=1)  # as predicted for scene 1
 
 
 def assert_keys(data: Any) -> None:
