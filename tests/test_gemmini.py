@@ -122,6 +122,8 @@ def test_tiles_follow_the_order_of_the_nest_and_cover_every_dimension_once() -> 
     limits = {"N": 1, "C": 64, "K": 32, "P": 4, "Q": 5, "R": 1, "S": 1}
     tiles = tile_positions(nest, limits, "QK")
     assert tiles.tolist() == [[q, k, min(2, 5 - q), 16] for k in (0, 16) for q in (0, 2, 4)]
+    one_more = tile_positions(nest, {**limits, "P": 5}, "PK")  # no loop over P is named: it runs outside
+    assert one_more[::6].tolist() == [[0, 0, 4, 16], [4, 0, 1, 16]]
 
 
 # The array ------------------------------------------------------------------------------------------------------------
@@ -372,7 +374,7 @@ def test_a_request_is_a_line_and_a_block_holds_lines(tmp_path: Path) -> None:
     for old, new, told in (
         ("largest: 64B", "largest: 32B", "reads.largest: must be l2.line, 64 bytes (got 32)"),
         ("line: 128B", "line: 32B", "llc.line: must be a multiple of l2.line 64 (got 32)"),
-        ("base_offsets: [0, 8]", "base_offsets: [0, 64]", "base_offsets[1]: must be from 0 to less than l2.line 64"),
+        ("base_offsets: [0, 24]", "base_offsets: [0, 64]", "base_offsets[1]: must be from 0 to less than l2.line 64"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(UserError) as error:

@@ -21,6 +21,7 @@ import numpy as np
 from xaisim.hardware.array import DIMS
 
 Array = np.ndarray
+_UNNAMED = "NQPKSRC"  # loops that a mapping does not name stand outside in this order
 _LEVEL = re.compile(r"L(\d)\[([WIO]+)\] ?(.*)")
 _LOOP = re.compile(r"([A-Z])([1-9]\d*)([XY]?)")
 
@@ -170,10 +171,11 @@ def tile_bytes(tile: Mapping[str, int], stride: int) -> int:
 def tile_positions(nest: Nest, limits: Mapping[str, int], dims: str) -> Array:
     """Return (tiles, 2·dims) where every tile begins along ``dims`` and how far it reaches, in the nest's order.
 
-    Dimensions without a DRAM loop are innermost. A dimension that its tile does not divide ends with a smaller one.
+    A dimension that its tile does not divide ends with a smaller one; one without a DRAM loop that still has several
+    tiles (the measured programs make an output more than P of an even kernel) runs outside all others, as there.
     """
     tile, order = nest.tile, [loop.dim for loop in nest.outer]
-    order += [dim for dim in DIMS if dim not in order]
+    order = [dim for dim in _UNNAMED if dim not in order] + order
     steps = [np.arange(0, limits[dim], tile[dim]) for dim in order]
     grids = dict(zip(order, np.meshgrid(*steps, indexing="ij"), strict=True))
     begins = [grids[dim].ravel() for dim in dims]
