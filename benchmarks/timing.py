@@ -152,7 +152,7 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) ->
     program = make()
     warm = median_seconds(lambda: time_program(program, arch), ROUNDS)
     mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], ROUNDS)
-    bodies = [(launched.schedule.tiles, launched.launch.trips) for launched in timing.launches]
+    bodies = [(launched.schedule.tiles, launched.timing.trips) for launched in timing.launches]
     clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], ROUNDS)
     return {
         "case": name,

@@ -26,7 +26,7 @@ def draw_timeline(launch: TimedLaunch, width: int) -> Image.Image:
     strip = Image.new("RGB", (width, 60 + 3 * ROW + 70), "white")
     draw = ImageDraw.Draw(strip)
     scale = (width - 2 * MARGIN - LABEL) / int(info.end.max())
-    draw.text((MARGIN, 8), f"first trip of '{launch.launch.kernel}', one of {launch.launch.trips}",
+    draw.text((MARGIN, 8), f"first trip of '{launch.launch.kernel}', one of {launch.timing.trips}",
               fill=INK, font=ImageFont.load_default(20))  # fmt: skip
     for unit, seat in enumerate(launch.schedule.tiles.units[:3]):
         draw.text((MARGIN, 52 + unit * ROW), seat.name, fill=INK, font=ImageFont.load_default(17))

@@ -315,7 +315,7 @@ def test_a_program_accounts_for_every_cycle_and_respects_the_roofline(
     assert timing.lower_bound_cycles(arch) == max(
         math.ceil(timing.macs / arch.peak_macs_per_cycle), math.ceil(moved / arch.dram.bytes_per_cycle)
     )
-    assert timing.macs == sum(launch.launch.graph.macs() * launch.launch.trips for launch in timing.launches)
+    assert timing.macs == sum(launch.launch.graph.macs() * launch.timing.trips for launch in timing.launches)
     for launch in timing.launches:
         assert launch.timing.cycles >= launch.schedule.tiles.macs.sum() / arch.peak_macs_per_cycle
 

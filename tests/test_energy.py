@@ -89,7 +89,7 @@ def test_energy_is_the_sum_of_counts_times_coefficients(preset: str) -> None:
             expected += item.count * each
     for column, memory in enumerate(arch.memories):
         for direction, what in (("read", "byte read"), ("write", "byte written")):
-            tiles = [(t.schedule.tiles, t.launch.trips) for t in timing.launches]
+            tiles = [(t.schedule.tiles, t.timing.trips) for t in timing.launches]
             count = sum(getattr(x, f"{direction}_bytes")[:, column].sum() * trips for x, trips in tiles)
             if memory.kind == "dram":
                 each = 8 * table.dram[memory.energy].pj_per_bit
@@ -119,7 +119,7 @@ def test_vector_operations_are_counted_once_per_element_and_operator() -> None:
 def test_energy_of_a_loop_is_proportional_to_its_trips() -> None:
     arch = load_architecture("pynq_z2")
     loops = [timed(arch, "cifar_cnn", "integrated_gradients", n_steps=n).launches[1] for n in (4, 8)]
-    macs = [int(t.schedule.tiles.macs.sum()) * t.launch.trips for t in loops]
+    macs = [int(t.schedule.tiles.macs.sum()) * t.timing.trips for t in loops]
     assert macs[1] == 2 * macs[0]
     few, many, none = (total_uj(timed(arch, "cifar_cnn", "integrated_gradients", n_steps=n)) for n in (4, 8, 12))
     assert none - many == pytest.approx(many - few, rel=1e-9)

@@ -75,7 +75,7 @@ class _Tables:
         self.stream: list[list[int]] = []
         self.hop: list[list[int]] = []
         self.source: list[tuple[int, ...]] = []
-        self.made_at: list[int] = []
+        self.maker: list[list[int]] = []
         self.sizes = _Sizes()
 
     def build(self) -> tuple[w.Tables, _Sizes, int]:
@@ -91,7 +91,8 @@ class _Tables:
                  units.index(Unit.VECTOR), units.index(Unit.HOST), int(self.arch.array.divide == "T")]  # fmt: skip
         tables = w.Tables(
             _table(self.stage, w.STAGE_COLUMNS), _table(self.loop, 4), _table(self.stream, w.STREAM_COLUMNS),
-            _table(self.hop, 10), _table(self.source, 5), np.array(self.made_at, np.int64), np.array(seats, np.int64),
+            _table(self.hop, 10), _table(self.source, 5), _table(self.maker, w.MAKER_COLUMNS),
+            np.array(seats, np.int64),
         )  # fmt: skip
         return tables, self.sizes, depth
 
@@ -120,11 +121,17 @@ class _Tables:
         hops = sum(len(s.memories) for s in problem.streams)
         sizes.rows += steps * (hops + self.arch.array.count + 1) + 2
         sizes.outputs = max(sizes.outputs, steps * len(stage.outputs) + 1)
-        for _ in stage.outputs:
-            self.made_at.append(sizes.made)
-            sizes.made += steps
+        for operand in stage.outputs:
+            self.add_maker(problem, mapping, operand.name in self.plan.placement.resident)
         sources = sum(row[w.R_SOURCES] for row in self.stream[first_stream:])
         sizes.fan_in = max(sizes.fan_in, sources + hops * (len(self.seats) + 1) + 4)
+
+    def add_maker(self, problem: Problem, mapping: Mapping, kept: bool) -> None:
+        """Append a tensor: it is made by stores of the outermost tiles, or on the chip by the smallest ones."""
+        tile = mapping.tile(problem.nest, None if kept else 0)
+        counts = [-(-int(getattr(problem.nest, dim)) // tile[dim]) for dim in "TKPQ"]
+        self.maker.append([self.sizes.made, *counts, *(tile[dim] for dim in "TKPQ")])
+        self.sizes.made += math.prod(counts)
 
     def ahead(self, problem: Problem) -> int:
         """Tiles that a load runs ahead of their use: the fewest buffers of any stream, less the one in use."""
@@ -209,7 +216,7 @@ def _table(rows: list[Any], columns: int) -> Array:
 
 def _blank(tables: w.Tables, sizes: _Sizes, units: int) -> tuple[w.Out, Any]:
     """Return output tables that are large enough; memory that is not written is never touched."""
-    hops, tensors = len(tables.hop), len(tables.made_at)
+    hops, tensors = len(tables.hop), len(tables.maker)
     counter = np.zeros(6, np.int64)
     counter[4] = -1
     edges = sizes.rows * (sizes.fan_in + 2)
@@ -220,8 +227,7 @@ def _blank(tables: w.Tables, sizes: _Sizes, units: int) -> tuple[w.Out, Any]:
         allocation=np.empty((sizes.rows + tensors, w.ALLOCATION_COLUMNS), np.int64),
         user=np.empty((sizes.rows + tensors, units), np.int64),
         access=np.empty((accesses, 3), np.int64),
-        made=np.empty(sizes.made + 1, np.int64),
-        made_count=np.zeros(tensors, np.int64),
+        made=np.full(sizes.made + 1, -1, np.int64),
         tensor_allocation=np.full(tensors, -1, np.int64),
         counter=counter,
     )

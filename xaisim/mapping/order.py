@@ -19,7 +19,7 @@ from xaisim.mapping.plan import plan_kernel
 
 def arrange(graph: Graph, arch: Architecture) -> Graph:
     """Return the graph with the machine's order in every saturating sum; it changes nothing that mapping looks at."""
-    waiting = {node.name for node in graph.nodes if _saturates(node.attrs.get("accumulator"))}
+    waiting = saturating(graph)
     if not waiting:
         return graph
     plan = plan_kernel(graph, arch)
@@ -34,6 +34,11 @@ def arrange(graph: Graph, arch: Architecture) -> Graph:
             node = replace(node, attrs={**node.attrs, "accumulator": accumulator})
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def saturating(graph: Graph) -> set[str]:
+    """Return the sums whose value depends on the order of addition."""
+    return {node.name for node in graph.nodes if _saturates(node.attrs.get("accumulator"))}
 
 
 def order_of(array: Array, channels: int) -> Order:

@@ -7,10 +7,12 @@ where a share of their memory is set aside for them (``keep``).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.memory import Sram
+from xaisim.hardware.memory import OPERANDS, Sram
+from xaisim.hardware.memory import Operand as MemoryClass
 from xaisim.ir.graph import Graph
 from xaisim.mapping.stages import Operand, Stage, Views
 from xaisim.mapping.streams import Stream, slot_bytes
@@ -48,14 +50,17 @@ def place(graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float 
     varying = varying_tensors(graph) if points > 1 else frozenset()
     placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
     _keep_masks(stages, arch, placement, points)
-    if keep:
+    if keep and max(arch.levels.values()) == 0:  # with several levels, maps pass through the memories in tiles
         _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
-    types = graph.types()
+    types, levels = graph.types(), arch.levels
+    chains = {operand: arch.memories_for(operand) for operand in OPERANDS}
     for stage in stages:
         bias_bits = types[stage.anchor.args[2]].element_bits if stage.on_array and len(stage.anchor.args) > 2 else 0
         operands: list[Operand | None] = [*stage.operands, *([None] if stage.on_array else []), *stage.outputs]
         placement.operands.append(operands)
-        placement.streams.append(tuple(_stream(o, stage, arch, placement, bias_bits, varying) for o in operands))
+        placement.streams.append(
+            tuple(_stream(o, stage, arch, placement, bias_bits, varying, levels, chains) for o in operands)
+        )
     return placement
 
 
@@ -70,16 +75,15 @@ def varying_tensors(graph: Graph) -> frozenset[str]:
 
 def _stream(
     operand: Operand | None, stage: Stage, arch: Architecture, placement: Placement, bias_bits: int,
-    varying: frozenset[str],
+    varying: frozenset[str], depth: Mapping[str, int], chains: dict[MemoryClass, tuple[Sram, ...]],
 ) -> Stream:  # fmt: skip
-    depth = arch.levels
     if operand is None:
-        chain = arch.memories_for("psum")
+        chain = chains["psum"]
         point = any(node.name in varying for node in stage.nodes)
         names, levels = tuple(m.name for m in chain), tuple(depth[m.name] for m in chain)
         return Stream("psum", arch.array.stored_sum_bits, names, levels, moved=False, point=point)
     kept = placement.resident.get(operand.name)
-    chain = staging_memories(operand, arch)
+    chain = chains[operand.memory_class] or chains["activation"]  # type: ignore[index] # one of OPERANDS
     return Stream(
         role=operand.role,
         bits=operand.type.element_bits,

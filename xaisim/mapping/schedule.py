@@ -17,11 +17,12 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph
 from xaisim.mapping import walk
+from xaisim.mapping.choice import Choice
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
 from xaisim.mapping.lower import price, run_walk
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
-from xaisim.mapping.plan import Plan, plan_kernel
+from xaisim.mapping.plan import DEFAULT, Plan, plan_kernel
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
 from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, seats_of
@@ -113,12 +114,12 @@ def decides_inside(graph: Graph) -> bool:
     return any(constant.chosen for constant in graph.constants.values())
 
 
-def map_kernel(graph: Graph, arch: Architecture, *, sync: bool = False) -> Schedule:
+def map_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT, *, sync: bool = False) -> Schedule:
     """Tile, lower and schedule a fixed-point kernel; raise ``UserError`` where it does not fit.
 
     With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded.
     """
-    return schedule_of(graph, plan_kernel(graph, arch), arch, sync=sync)
+    return schedule_of(graph, plan_kernel(graph, arch, choice), arch, sync=sync)
 
 
 def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> Schedule:
@@ -215,8 +216,11 @@ def verify(schedule: Schedule, arch: Architecture) -> None:
     ends = allocations.address + allocations.size_bytes
     if (allocations.address < 0).any() or (ends > sizes[allocations.memory]).any():
         raise ValueError("an allocation lies outside its memory")
+    finished = np.flatnonzero(tiles.kind == Kind.VECTOR)
+    sides = tiles.region[finished, 1::2] - tiles.region[finished, 0::2]
+    volume = sides.prod(axis=1) * (tiles.points[finished, 1] - tiles.points[finished, 0])
+    made = np.bincount(tiles.stage[finished], volume, len(schedule.stages)).astype(np.int64)
     for stage, nest in zip(schedule.stages, schedule.nests, strict=True):
-        mine = (tiles.stage == stage.index) & (tiles.kind == 2)
-        k, p, q = (tiles.region[mine, 1::2] - tiles.region[mine, 0::2]).T
-        if int((k * p * q).sum()) != nest.K * nest.P * nest.Q:
-            raise ValueError(f"{stage.name}: tiles make {int((k * p * q).sum())} of {nest.K * nest.P * nest.Q} outputs")
+        whole = nest.T * nest.K * nest.P * nest.Q
+        if made[stage.index] != whole:
+            raise ValueError(f"{stage.name}: tiles make {made[stage.index]} of {whole} outputs")

@@ -127,44 +127,6 @@ def distinct_tiles(stream: Stream, problem: Problem, counts: dict[str, Any]) -> 
     return math.prod(counts[dim] for dim in relevant(stream, problem))
 
 
-def changes(stream: Stream, problem: Problem, counts: dict[str, Any], order: str) -> Any:
-    """Return how often a stream's tile changes while the loops run, if only the last one is remembered.
-
-    Every iteration of a loop changes it that is relevant or has a relevant one inside.
-    """
-    dims = relevant(stream, problem)
-    total: Any = 1
-    inside: Any = 1
-    for dim in order:
-        inside = inside * counts[dim]
-        total = np.where((counts[dim] > 1) & (dim in dims), inside, total)
-    return total
-
-
-def open_sums(counts: dict[str, Any], order: str) -> Any:
-    """Return the output tiles whose sums are unfinished at once: those inside the loop over channels."""
-    inner = order[order.index("C") + 1 :]
-    return np.where(counts["C"] > 1, math.prod(counts[dim] for dim in inner), 1)
-
-
-def segment_count(stream: Stream, problem: Problem, k: Any, c: Any, p: Any, q: Any) -> Any:
-    """Return the contiguous pieces of a tile in DRAM, where tensors lie as [C][H][W] and weights as [K][C][R][S].
-
-    Whole rows join into one piece per channel, whole maps into one piece; turned weights are read where they lie.
-    """
-    nest = problem.nest
-    if stream.role == "weight":
-        outer, inner, whole = (c, k, nest.K) if problem.transposed else (k, c, nest.C)
-        return np.where(inner == whole, 1, outer)
-    channels = c if stream.halo and not problem.channelwise else k
-    if stream.halo:
-        rows, columns = reach(nest.rows, p), reach(nest.columns, q)
-        height, width = nest.rows.extent, nest.columns.extent
-    else:
-        rows, columns, height, width = p, q, nest.P, nest.Q
-    return np.where(columns < width, channels * rows, np.where(rows < height, channels, 1))
-
-
 def hops_at(stream: Stream, level: int) -> list[str]:
     """Return the memory of a stream that holds tiles of a level, if there is one."""
     return [memory for memory, at in zip(stream.memories, stream.levels, strict=True) if at == level]
@@ -192,7 +154,7 @@ def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: di
             held = int(buffers(memory, arch, distinct))
             if stream.role == "psum" and "C" in order:
                 inside = Mapping(mapping.levels[: level + 1]).counts(problem.nest)
-                at = max(j for j, (dim, _) in enumerate(inside) if dim == "C")
+                at = min(j for j, (dim, _) in enumerate(inside) if dim == "C")
                 held = min(distinct, held * math.prod(count for _, count in inside[at + 1 :]))
             tile = mapping.tile(problem.nest, level)
             size = int(slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))))

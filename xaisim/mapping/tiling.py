@@ -11,29 +11,17 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from xaisim.config import UserError
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.array import array_cycles
-from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.kernels import phases
-from xaisim.mapping.nest import Loop, Mapping
-from xaisim.mapping.streams import (
-    Problem,
-    Stream,
-    buffers,
-    changes,
-    distinct_tiles,
-    hops_at,
-    link_bytes_per_cycle,
-    open_sums,
-    segment_count,
-    slot_bytes,
-    tile_bits,
-)
+from xaisim.mapping.bound import bounds, table_of
+from xaisim.mapping.nest import LOOPS, Loop, Mapping
+from xaisim.mapping.streams import Problem, buffer_plan, slot_bytes, tile_bits
 
 Array = np.ndarray
 Objective = Literal["latency", "energy", "edp"]
@@ -47,7 +35,7 @@ def _axis(extent: int, unroll: int = 1) -> list[int]:
     return sorted(size for size in sizes if size <= extent)
 
 
-_ORDERS = ("PQKC", "KPQC")
+_ORDERS = ("PQKC", "KPQC", "KCPQ")
 """Outer to inner: inputs stay, weights stay, weights stay while sums of many pixels wait."""
 _SLACK = 1.02
 """Among tilings within 2 % of the least bound the one with the least traffic wins: bytes cost energy, too."""
@@ -59,44 +47,52 @@ def orders(problem: Problem) -> tuple[str, ...]:
         return tuple("T" + order for order in _ORDERS)
     if problem.accumulates:
         return ("PQKTC", "KPQTC")
-    return ("TPQKC", "KTPQC")
+    return ("TPQKC", "KTPQC", "KCTPQ")
 
 
 def choose_mapping(
     problem: Problem, arch: Architecture, free: tuple[tuple[str, int], ...], name: str, objective: Objective
-) -> Mapping:
-    """Return the mapping of least bound; raise ``UserError`` where not even the smallest tile fits.
+) -> tuple[Mapping, float]:
+    """Return the mapping of least bound, and the bound; raise ``UserError`` where not even the smallest tile fits.
 
     ``free`` lists the bytes that are left in each on-chip memory after resident tensors.
     """
     levels: list[tuple[Loop, ...]] = []
-    inside = problem
-    depth = 1 + max(level for stream in problem.streams for level in stream.levels)
+    inside, bound = problem, 0.0
+    depth = depth_of(problem)
     for level in range(depth):
-        loops = _search(inside, level, depth, arch, free, objective)
-        if loops is None:
+        found = _search(inside, level, arch, free, objective)
+        if found is None:
             raise UserError(f"{arch.name}: {name} does not fit: {_smallest(inside, level, arch, dict(free))}")
+        loops, cost = found
+        bound = max(bound, cost)
         levels.append(loops)
         tile = Mapping((loops,)).tile(inside.nest)
         inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
-    return Mapping(tuple(levels))
+    return Mapping(tuple(levels)), bound
 
 
-class _Tiles(NamedTuple):
-    """Candidate tile sizes of one level, a column per dimension, with the loops around them in one order."""
-
-    problem: Problem
-    level: int
-    deepest: bool
-    order: str
-    size: dict[str, Array]
-    counts: dict[str, Array]
-
-    def bits(self, stream: Stream) -> Array:
-        return tile_bits(stream, self.problem, *(self.size[dim] for dim in "TKCPQ"))
+def depth_of(problem: Problem) -> int:
+    """Return the number of levels of loops: one, and one more for every memory that passes tiles on."""
+    return max(1, 1 + max(level for stream in problem.streams for level in stream.levels))
 
 
-def _candidates(problem: Problem, level: int, depth: int, arch: Architecture) -> list[_Tiles]:
+def lacking(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[str, int]) -> str:
+    """Say which memories the tiles of a mapping overfill, all buffers included; nothing where they fit."""
+    used: dict[str, int] = {}
+    plan = buffer_plan(problem, mapping, arch, dict.fromkeys(free, 0))
+    for stream, held in zip(problem.streams, plan, strict=True):
+        for memory, level, count in zip(stream.memories, stream.levels, held, strict=True):
+            if level >= 0:
+                tile = mapping.tile(problem.nest, level)
+                bits = tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))
+                used[memory] = used.get(memory, 0) + count * int(slot_bytes(bits))
+    short = [(name, size) for name, size in used.items() if size > free[name]]
+    return "; ".join(f"they need {size} bytes of {name}, which has {free[name]} left" for name, size in short)
+
+
+def _candidates(problem: Problem, arch: Architecture) -> Array:
+    """Return candidate tile sizes, a column per dimension of ``LOOPS``."""
     nest = problem.nest
     unroll = dict(arch.array.spatial.items()) if arch.array.kind == "unrolled" else {}
     axes = {
@@ -107,116 +103,37 @@ def _candidates(problem: Problem, level: int, depth: int, arch: Architecture) ->
         "Q": sorted({nest.Q, *(size for size in _axis(nest.Q) if nest.Q > 32)}),
     }
     grid = np.meshgrid(*axes.values(), indexing="ij")
-    size = {dim: axis.reshape(-1) for dim, axis in zip(axes, grid, strict=True)}
-    counts = {dim: -(-int(getattr(nest, dim)) // size[dim]) for dim in axes}
-    return [_Tiles(problem, level, level == depth - 1, order, size, counts) for order in orders(problem)]
+    return np.stack([axis.reshape(-1) for axis in grid], axis=1)
 
 
 @lru_cache(maxsize=4096)
-def _search(
-    problem: Problem,
-    level: int,
-    depth: int,
-    arch: Architecture,
-    free: tuple[tuple[str, int], ...],
-    objective: Objective,
-) -> tuple[Loop, ...] | None:
-    found: list[tuple[Array, Array, Any, Array, int]] = []
-    candidates = _candidates(problem, level, depth, arch)
-    for number, tiles in enumerate(candidates):
-        used = occupied(tiles, arch)
-        fits = np.flatnonzero(np.all([used[name] <= dict(free)[name] for name in used], axis=0))
-        if tiles.order.index("C") < tiles.order.index("Q"):  # it differs from the others where channels are cut only
-            fits = fits[tiles.counts["C"][fits] > 1]
-        if not len(fits):
-            continue
-        chosen = tiles._replace(
-            size={d: a[fits] for d, a in tiles.size.items()}, counts={d: a[fits] for d, a in tiles.counts.items()}
-        )
-        bound, traffic = cost_bound(chosen, arch, dict(free), objective)
-        found.append((bound, traffic, math.prod(chosen.size[d] for d in "KCPQ"), fits, number))
-    if not found:
-        return None
-    bound, traffic, volume, fits = (np.concatenate([f[i] for f in found]) for i in range(4))
-    which = np.concatenate([np.full(len(f[3]), f[4]) for f in found])
-    near = bound <= _SLACK * bound.min()
-    best = np.lexsort((-volume, bound, np.where(near, traffic, np.inf)))
-    tiles, i = candidates[which[best[0]]], fits[best[0]]
-    return tuple(Loop(dim, int(tiles.size[dim][i])) for dim in tiles.order if tiles.counts[dim][i] > 1)
-
-
-def _slots(stream: Stream, memory: str, tiles: _Tiles, arch: Architecture) -> Any:
-    """Return the buffers of a stream at a level: for overlap, and for all sums that are open at once."""
-    distinct = distinct_tiles(stream, tiles.problem, tiles.counts)
-    held = buffers(memory, arch, distinct)
-    if stream.role == "psum":
-        held = np.minimum(distinct, held * open_sums(tiles.counts, tiles.order))
-    return held
-
-
-def occupied(tiles: _Tiles, arch: Architecture) -> dict[str, Any]:
-    """Return the bytes that a tile size takes in each memory of its level, all buffers included."""
-    used: dict[str, Any] = {}
-    for stream in tiles.problem.streams:
-        for memory in hops_at(stream, tiles.level):
-            used[memory] = used.get(memory, 0) + slot_bytes(tiles.bits(stream)) * _slots(stream, memory, tiles, arch)
-    return used
-
-
-def cost_bound(tiles: _Tiles, arch: Architecture, free: dict[str, int], objective: Objective) -> tuple[Array, Array]:
-    """Return (cost, bytes over the bus) of whole stages with perfect overlap, one per candidate.
-
-    The cost is in cycles, in picojoules or in their product. Energy counts what the tiling decides: bytes moved.
-    """
-    problem, nest, counts = tiles.problem, tiles.problem.nest, tiles.counts
-    spare = {name: free[name] - used for name, used in occupied(tiles, arch).items()}
-    candidates = len(tiles.size["K"])
-    dma, traffic, picojoules = np.zeros(candidates), np.zeros(candidates), np.zeros(candidates)
-    model = EnergyModel(arch)
-    for stream in problem.streams:
-        for memory in hops_at(stream, tiles.level) if stream.moved else ():
-            moves = _moves(stream, memory, tiles, arch, spare)
-            cycles, payload = _move_cost(stream, memory, tiles, arch)
-            dma += moves * cycles
-            traffic += moves * payload
-            picojoules += moves * payload * model.memory_pj_per_byte(_source(stream, memory, arch), "read")
-    if objective == "energy":
-        return picojoules, traffic
-    outputs = math.prod(counts[dim] for dim in "TKPQ")
-    work = nest.T * nest.K * nest.P * nest.Q * problem.work_per_output
-    vector = work / arch.vector.lanes + outputs * arch.vector.pipeline_cycles
-    array = np.zeros(candidates)
+def _sized(problem: Problem, arch: Architecture) -> tuple[Array, Array]:
+    """Return candidate tile sizes and the array's cycles on a tile of each; ``problem`` has no streams."""
+    sizes = _candidates(problem, arch)
+    cycles = np.zeros(len(sizes))
     if problem.on_array:
-        array = outputs * counts["C"] * _tile_cycles(problem, arch, *(tiles.size[dim] for dim in "TKCPQ"))
-    # Half of the smaller parts counts too: they overlap only where there is a next tile to overlap with.
-    parts = np.sort(np.stack([dma, vector, array]), axis=0)
-    cycles = parts[2] + (parts[0] + parts[1]) / np.maximum(1, outputs * counts["C"])
-    return (cycles if objective == "latency" else cycles * picojoules), traffic
+        cycles += _tile_cycles(problem, arch, *sizes.T)
+    return sizes, cycles
 
 
-def _moves(stream: Stream, memory: str, tiles: _Tiles, arch: Architecture, spare: dict[str, Any]) -> Any:
-    """Return how often a stream's tile is moved: each one once where all fit at the same time."""
-    distinct = distinct_tiles(stream, tiles.problem, tiles.counts)
-    moves = changes(stream, tiles.problem, tiles.counts, tiles.order)
-    more = slot_bytes(tiles.bits(stream)) * (distinct - buffers(memory, arch, distinct))
-    return np.where(more <= spare[memory], np.minimum(moves, distinct), moves)
-
-
-def _source(stream: Stream, memory: str, arch: Architecture) -> str:
-    """Return the memory that a hop moves from (or to, for outputs)."""
-    at = stream.memories.index(memory)
-    return stream.memories[at - 1] if at else arch.dram.name
-
-
-def _move_cost(stream: Stream, memory: str, tiles: _Tiles, arch: Architecture) -> tuple[Any, Any]:
-    """Return (cycles, bytes) of moving one tile into a memory."""
-    bits, source = tiles.bits(stream), _source(stream, memory, arch)
-    payload = bits / 8
-    if source != arch.dram.name:
-        return np.ceil(payload / link_bytes_per_cycle(arch, source, memory)), payload
-    segments = segment_count(stream, tiles.problem, *(tiles.size[dim] for dim in "KCPQ"))
-    payload = np.ceil(payload / segments / arch.dram.burst_bytes) * arch.dram.burst_bytes * segments
-    return arch.dma.issue_cycles + payload / arch.dram.bytes_per_cycle, payload
+@lru_cache(maxsize=16384)
+def _search(
+    problem: Problem, level: int, arch: Architecture, free: tuple[tuple[str, int], ...], objective: Objective
+) -> tuple[tuple[Loop, ...], float] | None:
+    sizes, array_cycles = _sized(replace(problem, streams=()), arch)
+    table = table_of(problem, level, arch, dict(free), energy=objective != "latency")
+    tried = orders(problem)
+    costs = bounds(sizes, array_cycles, table, np.array([[LOOPS.index(dim) for dim in order] for order in tried]))
+    cycles, traffic, picojoules = np.moveaxis(costs, 2, 0).reshape(3, -1)
+    bound = {"latency": cycles, "energy": picojoules, "edp": cycles * picojoules}[objective]
+    if not np.isfinite(bound).any():
+        return None
+    volume = np.tile(sizes.prod(axis=1), len(tried))
+    near = np.flatnonzero(bound <= _SLACK * bound.min())
+    best = near[np.lexsort((-volume[near], bound[near], traffic[near]))[0]]
+    order, size = tried[best // len(sizes)], sizes[best % len(sizes)]
+    steps = [Loop(dim, int(size[LOOPS.index(dim)])) for dim in order]
+    return tuple(loop for loop in steps if loop.step < getattr(problem.nest, loop.dim)), float(bound[best])
 
 
 def _tile_cycles(problem: Problem, arch: Architecture, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
@@ -235,12 +152,7 @@ def _tile_cycles(problem: Problem, arch: Architecture, t: Any, k: Any, c: Any, p
 def _smallest(problem: Problem, level: int, arch: Architecture, free: dict[str, int]) -> str:
     """Say what the smallest tile needs where it does not fit."""
     nest = problem.nest
-    size = {dim: np.array([1]) for dim in "TKCP"} | {"Q": np.array([1 if nest.Q > 32 else nest.Q])}
-    counts = {dim: -(-int(getattr(nest, dim)) // size[dim]) for dim in size}
-    used = occupied(_Tiles(problem, level, True, "TPQKC", size, counts), arch)
-    lacking = [
-        f"its smallest tile needs {int(size[0])} bytes of {name}, which has {free[name]} left"
-        for name, size in used.items()
-        if size[0] > free[name]
-    ]
-    return "; ".join(lacking) or f"no tile of {math.prod(nest[:4])} elements fits"
+    loops = [Loop(dim, 1) for dim in "TPKC" if getattr(nest, dim) > 1] + ([Loop("Q", 1)] if nest.Q > 32 else [])
+    outer = ((),) * level
+    short = lacking(problem, Mapping((*outer, tuple(loops))), arch, free)
+    return short.replace("they need", "its smallest tile needs") or f"no tile of {math.prod(nest[:4])} elements fits"

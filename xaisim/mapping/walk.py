@@ -46,6 +46,10 @@ ROLES = {"input": INPUT, "index": INDEX, "weight": WEIGHT, "tail": TAIL, "psum":
 # Columns of Tables.source: channels [start, stop) of an operand are tensor ``tensor`` from its channel ``offset`` on
 (V_TENSOR, V_START, V_STOP, V_OFFSET, V_WHOLE) = range(5)
 
+# Columns of Tables.maker: four tile counts and four tile sizes, along T K P Q
+(M_AT, M_COUNT, M_STEP) = (0, 1, 5)
+MAKER_COLUMNS = 9
+
 # Columns of Out.row
 (O_STAGE, O_UNIT, O_KIND, O_STREAM, O_REGION) = range(5)  # six ends: k0 k1 p0 p1 q0 q1, of the tensor for transfers
 (O_C0, O_C1, O_T0, O_T1, O_BITS, O_PIECES, O_HOP) = range(O_REGION + 6, O_REGION + 13)
@@ -64,8 +68,8 @@ class Tables(NamedTuple):
     stream: Array
     hop: Array
     source: Array
-    made_at: Array
-    """Where the rows that make each tensor begin in ``Out.made``."""
+    maker: Array
+    """Of each tensor: where its rows begin in ``Out.made``, tile counts along T K P Q, and tile sizes along them."""
     seats: Array
     """First DMA engine, engines, first array, arrays, vector unit, host, and 1 if arrays divide path points."""
 
@@ -82,8 +86,7 @@ class Out(NamedTuple):
     access: Array
     """row, allocation, 1 for a write."""
     made: Array
-    """Rows that make tensors: stores, or vector rows for what stays on the chip."""
-    made_count: Array
+    """Rows that make tensors, tile by tile: stores, or vector rows for what stays on the chip."""
     tensor_allocation: Array
     counter: Array
     """Rows, edges, allocations, accesses so far; the host's row that chooses the class; loads so far."""
@@ -253,6 +256,12 @@ def _transfer(tables, s, stream, row):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
+def _made_index(maker, t, k, p, q):  # type: ignore[no-untyped-def] # numba
+    counts = maker[M_COUNT : M_COUNT + 4]
+    return maker[M_AT] + ((t * counts[1] + k) * counts[2] + p) * counts[3] + q
+
+
+@njit(cache=True, nogil=True)
 def _wait_for_makers(tables, out, s, stream, row, distance):  # type: ignore[no-untyped-def] # numba
     """Let a row that reads an operand wait for the last row that makes any of its part (makers end in order)."""
     r, stage = tables.stream[stream], tables.stage[s]
@@ -260,25 +269,25 @@ def _wait_for_makers(tables, out, s, stream, row, distance):  # type: ignore[no-
     point = (r[R_DIMS] >> T) & 1
     for v in range(r[R_SOURCE], r[R_SOURCE] + r[R_SOURCES]):
         source = tables.source[v]
-        tensor = source[V_TENSOR]
-        at, count = tables.made_at[tensor], out.made_count[tensor]
+        maker = tables.maker[source[V_TENSOR]]
         c0, c1 = region[0], region[1]
         anywhere = source[V_WHOLE] or r[R_ROLE] == WEIGHT
-        if not anywhere and not (c0 < source[V_STOP] and source[V_START] < c1):
+        if not anywhere and (c1 <= source[V_START] or source[V_STOP] <= c0):
             continue
-        shift = source[V_OFFSET] - source[V_START]
-        for i in range(count - 1, -1, -1):
-            maker = out.row[out.made[at + i]]
-            m = maker[O_REGION : O_REGION + 6]
-            hit = not point or (maker[O_T0] < out.row[row, O_T1] and out.row[row, O_T0] < maker[O_T1])
-            if hit and not (anywhere or stage[S_LINEAR]):
-                hit = (
-                    c0 + shift < m[1] and m[0] < c1 + shift and region[2] < m[3] and m[2] < region[3]
-                    and region[4] < m[5] and m[4] < region[5]
-                )  # fmt: skip
-            if hit:
-                _edge(out, out.made[at + i], row, _DATA, distance)
-                break
+        t = maker[M_COUNT] - 1
+        if point:
+            t = (out.row[row, O_T1] - 1) // maker[M_STEP]
+        k, p, q = maker[M_COUNT + 1] - 1, maker[M_COUNT + 2] - 1, maker[M_COUNT + 3] - 1
+        if not (anywhere or stage[S_LINEAR]):
+            if region[3] <= region[2] or region[5] <= region[4]:
+                continue  # it lies in the padding alone
+            # Loops nest, so of the tiles that a part touches the last one made is the last along every dimension.
+            last = min(c1, source[V_STOP]) + source[V_OFFSET] - source[V_START]
+            k = (last - 1) // maker[M_STEP + 1]
+            p, q = (region[3] - 1) // maker[M_STEP + 2], (region[5] - 1) // maker[M_STEP + 3]
+        made = out.made[_made_index(maker, t, k, p, q)]
+        if made >= 0:  # else it is a running sum, which comes from the trip before
+            _edge(out, made, row, _DATA, distance)
 
 
 @njit(cache=True, nogil=True)
@@ -498,8 +507,10 @@ def _keep(tables, out, s, stream):  # type: ignore[no-untyped-def] # numba
 
 @njit(cache=True, nogil=True)
 def _made(tables, out, tensor, row):  # type: ignore[no-untyped-def] # numba
-    out.made[tables.made_at[tensor] + out.made_count[tensor]] = row
-    out.made_count[tensor] += 1
+    maker, own = tables.maker[tensor], out.row[row]
+    t, k = own[O_T0] // maker[M_STEP], own[O_REGION] // maker[M_STEP + 1]
+    p, q = own[O_REGION + 2] // maker[M_STEP + 2], own[O_REGION + 4] // maker[M_STEP + 3]
+    out.made[_made_index(maker, t, k, p, q)] = row
 
 
 @njit(cache=True, nogil=True)
@@ -551,8 +562,10 @@ def _choose(tables, out, s):  # type: ignore[no-untyped-def] # numba
     """The host reads what the stage stored and picks the class."""
     tensor = tables.stage[s, S_SYNC]
     row = _row(out, s, tables.seats[5], _SYNC, -1, -1)
-    last = out.made[tables.made_at[tensor] + out.made_count[tensor] - 1]
-    out.row[row, O_REGION : O_REGION + 6] = out.row[out.made[tables.made_at[tensor]], O_REGION : O_REGION + 6]
+    maker = tables.maker[tensor]
+    counts = maker[M_COUNT : M_COUNT + 4]
+    last = out.made[_made_index(maker, counts[0] - 1, counts[1] - 1, counts[2] - 1, counts[3] - 1)]
+    out.row[row, O_REGION : O_REGION + 6] = out.row[out.made[maker[M_AT]], O_REGION : O_REGION + 6]
     _edge(out, last, row, _DATA, 0)
     out.counter[4] = row
 

@@ -140,7 +140,7 @@ def _roofline(timing: ProgramTiming, arch: Architecture) -> Roofline:
 
 
 def _dram_rows(timing: ProgramTiming) -> DramRows | None:
-    served = [(t.schedule.dram, t.launch.trips) for t in timing.launches if t.schedule.dram is not None]
+    served = [(t.schedule.dram, t.timing.trips) for t in timing.launches if t.schedule.dram is not None]
     if not served:
         return None
     return DramRows(**{

@@ -1,0 +1,191 @@
+"""The cost bound of a tile size, compiled: does it fit, and what do its cycles and its traffic amount to at least?
+
+    cost = bounds(sizes, array_cycles, table, orders)      cycles, bytes over the bus, picojoules; inf if too big
+
+Array, vector unit and transfers overlap perfectly in the bound; half of what overlaps with nothing counts too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.costs import EnergyModel
+from xaisim.hardware.memory import Sram
+from xaisim.mapping.nest import LOOPS
+from xaisim.mapping.streams import Problem, hops_at, link_bytes_per_cycle, relevant
+
+Array = np.ndarray
+_T, _K, _C, _P, _Q = range(5)
+
+# Columns of Table.stream
+(_WEIGHT, _HALO, _PSUM, _BITS, _BIAS, _POINT, _DIMS, _MEMORY, _BUFFERS, _MOVED, _FROM_DRAM) = range(11)
+
+
+class Table(NamedTuple):
+    """A stage and a machine as the kernel reads them."""
+
+    stream: Array
+    rate: Array
+    """(streams, 2): bytes per cycle and picojoules per byte of the way into the memory."""
+    extent: Array
+    """T K C P Q."""
+    window: Array
+    """(2, 4): size, stride, dilation and input extent along rows and columns."""
+    free: Array
+    """Bytes left in each memory."""
+    facts: Array
+    """Taps of a filter, 1 if channel-wise, 1 if weights are read turned, vector operations per output, lanes,
+    vector pipeline, DMA issue cycles, burst bytes."""
+
+
+def table_of(problem: Problem, level: int, arch: Architecture, free: dict[str, int], *, energy: bool) -> Table:
+    """Fill the table for one level of loops."""
+    names = list(free)
+    rows, rates = [], []
+    model = EnergyModel(arch) if energy else None
+    for stream in problem.streams:
+        for memory in hops_at(stream, level):
+            at = stream.memories.index(memory)
+            source = stream.memories[at - 1] if at else arch.dram.name
+            sram = arch.memory(memory)
+            assert isinstance(sram, Sram)
+            dims = sum(1 << LOOPS.index(dim) for dim in relevant(stream, problem))
+            rows.append((
+                stream.role == "weight", stream.halo, stream.role == "psum", stream.bits, stream.extra_bits_per_k,
+                stream.point, dims, names.index(memory), sram.buffers, stream.moved, at == 0,
+            ))  # fmt: skip
+            rate = link_bytes_per_cycle(arch, source, memory) if at else arch.dram.bytes_per_cycle
+            rates.append((rate, model.memory_pj_per_byte(source, "read") if model else 0.0))
+    nest = problem.nest
+    return Table(
+        np.array(rows, np.int64).reshape(-1, 11),
+        np.array(rates, np.float64).reshape(-1, 2),
+        np.array([getattr(nest, dim) for dim in LOOPS], np.int64),
+        np.array([(w.size, w.stride, w.dilation, w.extent) for w in (nest.rows, nest.columns)], np.int64),
+        np.array([free[name] for name in names], np.int64),
+        np.array([
+            nest.R * nest.S, problem.channelwise, problem.transposed, problem.work_per_output, arch.vector.lanes,
+            arch.vector.pipeline_cycles, arch.dma.issue_cycles, arch.dram.burst_bytes,
+        ], np.int64),
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _reach(window, outputs):  # type: ignore[no-untyped-def] # numba
+    """Return the most input elements along one axis that neighbouring outputs read."""
+    return min(((outputs - 1) * window[1] + window[0] - 1) // window[2] + 1, window[3])
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _tile(stream, table, size):  # type: ignore[no-untyped-def] # numba
+    """Return (bits of a full tile, contiguous pieces of it in DRAM)."""
+    k, c, p, q = size[_K], size[_C], size[_P], size[_Q]
+    points = size[_T] if stream[_POINT] else 1
+    if stream[_WEIGHT]:
+        outer, whole = (c, k == table.extent[_K]) if table.facts[2] else (k, c == table.extent[_C])
+        return points * (k * c * table.facts[0] * stream[_BITS] + k * stream[_BIAS]), 1 if whole else outer
+    channels, rows, columns = k, p, q
+    height, width = table.extent[_P], table.extent[_Q]
+    if stream[_HALO]:
+        channels = k if table.facts[1] else c
+        rows, columns = _reach(table.window[0], p), _reach(table.window[1], q)
+        height, width = table.window[0, 3], table.window[1, 3]
+    pieces = channels * rows if columns < width else (channels if rows < height else 1)
+    return points * channels * rows * columns * stream[_BITS], pieces
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _counts(stream, count, order):  # type: ignore[no-untyped-def] # numba
+    """Return (different tiles, changes of the tile while the loops run, sums open at once)."""
+    distinct, inside, moves, open_sums = 1, 1, 1, 1
+    summing = False
+    for d in order:
+        inside *= count[d]
+        if (stream[_DIMS] >> d) & 1:
+            distinct *= count[d]
+            if count[d] > 1:
+                moves = inside
+            if summing:
+                open_sums *= count[d]
+        if d == _C and count[d] > 1:
+            summing = True
+    return distinct, moves, open_sums
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _fits(table, order, count, used, tile, moves):  # type: ignore[no-untyped-def] # numba
+    """Write how often every stream's tile changes and what memories hold; return False once one is too small."""
+    used[:] = 0
+    for s in range(len(table.stream)):
+        stream = table.stream[s]
+        distinct, changes, open_sums = _counts(stream, count, order)
+        held = min(distinct, stream[_BUFFERS])
+        if stream[_PSUM]:
+            held = min(distinct, held * open_sums)
+        memory = stream[_MEMORY]
+        used[memory] += tile[s, 2] * held
+        if used[memory] > table.free[memory]:
+            return False
+        moves[s, 0], moves[s, 1] = distinct, changes
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _transfers(table, used, tile, moves):  # type: ignore[no-untyped-def] # numba
+    """Return (cycles, bytes, picojoules) of all transfers: a tile once if all of a stream fit, else as it changes."""
+    cycles, traffic, picojoules = 0.0, 0.0, 0.0
+    for s in range(len(table.stream)):
+        stream = table.stream[s]
+        if not stream[_MOVED]:
+            continue
+        distinct, times = moves[s, 0], moves[s, 1]
+        more = tile[s, 2] * (distinct - min(distinct, stream[_BUFFERS]))
+        if more <= table.free[stream[_MEMORY]] - used[stream[_MEMORY]]:
+            times = min(times, distinct)
+        payload = tile[s, 0] / 8
+        if stream[_FROM_DRAM]:
+            pieces = tile[s, 1]
+            payload = np.ceil(payload / pieces / table.facts[7]) * table.facts[7] * pieces
+            cycles += times * (table.facts[6] + payload / table.rate[s, 0])
+        else:
+            cycles += times * np.ceil(payload / table.rate[s, 0])
+        traffic += times * payload
+        picojoules += times * payload * table.rate[s, 1]
+    return cycles, traffic, picojoules
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def bounds(sizes, array_cycles, table, orders):  # type: ignore[no-untyped-def] # numba
+    """Return (orders, sizes, 3): cycles, bytes over the bus and picojoules of a whole stage; inf where it is too big.
+
+    ``array_cycles``: of one tile. ``orders``: loop dimensions, outer to inner.
+    """
+    streams = len(table.stream)
+    cost = np.full((len(orders), len(sizes), 3), np.inf)
+    used, count = np.empty(len(table.free), np.int64), np.empty(5, np.int64)
+    tile = np.empty((streams, 3), np.int64)  # bits, pieces, bytes of a buffer
+    moves = np.empty((streams, 2), np.int64)
+    for i in range(len(sizes)):
+        for d in range(5):
+            count[d] = (table.extent[d] + sizes[i, d] - 1) // sizes[i, d]
+        for s in range(streams):
+            tile[s, 0], tile[s, 1] = _tile(table.stream[s], table, sizes[i])
+            tile[s, 2] = (tile[s, 0] + 63) // 64 * 8
+        outputs = count[_T] * count[_K] * count[_P] * count[_Q]
+        work = table.extent[_T] * table.extent[_K] * table.extent[_P] * table.extent[_Q] * table.facts[3]
+        vector = work / table.facts[4] + outputs * table.facts[5]
+        array = outputs * count[_C] * array_cycles[i]
+        for o in range(len(orders)):
+            if not _fits(table, orders[o], count, used, tile, moves):
+                continue
+            transfer, traffic, picojoules = _transfers(table, used, tile, moves)
+            longest = max(transfer, vector, array)
+            # Half of the smaller parts counts too: they overlap only where there is a next tile to overlap with.
+            rest = transfer + vector + array - longest
+            cost[o, i, 0] = longest + rest / max(1, outputs * count[_C])
+            cost[o, i, 1], cost[o, i, 2] = traffic, picojoules
+    return cost

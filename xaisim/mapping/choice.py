@@ -1,0 +1,139 @@
+"""What may be chosen when a kernel is mapped, and the file in which a user says it.
+
+    load_mapping("mapping.yaml").choice("gradient of class 3", "latency")      Choice
+
+``xaisim show mapping`` prints such a file, so a mapping can be printed, changed and used again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from xaisim.config import Config, UserError, did_you_mean, load_yaml
+from xaisim.mapping.nest import LOOPS, Mapping, level_text, parse_level
+from xaisim.mapping.streams import Problem
+from xaisim.mapping.tiling import Objective
+
+MOST_KEPT = 0.9
+MOST_POINTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A choice that decides the mapping of a kernel, up to the tiles that the cost bound finds."""
+
+    objective: Objective = "latency"
+    keep: float = 0.0
+    """Share of a memory that feature maps may take, which then stay on the chip."""
+    points: int = 1
+    """Path points that a trip works on: weights are loaded once for all of them."""
+    stages: tuple[tuple[str, tuple[str, ...], str], ...] = ()
+    """Stages whose loops are given: name, the text of every level, and the tile that is left (or nothing)."""
+    source: str = ""
+    """The file that gives them, for messages."""
+
+
+class KernelMapping(Config):
+    """The mapping of one kernel; what is left out is chosen."""
+
+    keep_on_chip: Annotated[float, Field(ge=0, le=MOST_KEPT)] | None = None
+    points_in_flight: Annotated[int, Field(ge=1, le=MOST_POINTS)] | None = None
+    stages: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+class MappingFile(Config):
+    """Mappings of the kernels of a program, by name without the class: ``gradient``, ``path gradient``."""
+
+    kernels: dict[str, KernelMapping]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenMapping:
+    """A mapping file and where it stands."""
+
+    file: MappingFile
+    source: str
+
+    def kernel(self, name: str) -> KernelMapping:
+        """Return what the file says of a kernel, or an empty mapping."""
+        return self.file.kernels.get(kernel_key(name), KernelMapping())
+
+    def stages(self, name: str) -> tuple[tuple[str, tuple[str, ...], str], ...]:
+        """Return the stages of a kernel whose loops are given; raise ``UserError`` for a level that does not exist."""
+        found = []
+        for stage, lines in self.kernel(name).stages.items():
+            names = [key for key in lines if key != "tile"]
+            expected = level_names(max(1, len(names)))
+            if names != expected:
+                where = f"{self.source}: kernels.{kernel_key(name)}.stages.{stage}"
+                raise UserError(f"{where}: levels must be {', '.join(expected)} in this order (got {', '.join(names)})")
+            found.append((stage, tuple(lines[key] for key in names), lines.get("tile", "")))
+        return tuple(found)
+
+    def check_kernels(self, names: Sequence[str]) -> None:
+        """Raise ``UserError`` for a kernel that the program does not launch."""
+        known = [kernel_key(name) for name in names]
+        for key in self.file.kernels:
+            if key not in known:
+                near = did_you_mean(key, known) or ";"
+                raise UserError(
+                    f"{self.source}: kernels.{key}: the program launches no such kernel{near} choices: "
+                    f"{', '.join(dict.fromkeys(known))}"
+                )
+
+
+def load_mapping(path: str | Path) -> GivenMapping:
+    """Return the mappings of a YAML file; raise ``UserError`` with every problem."""
+    return GivenMapping(load_yaml(MappingFile, path), str(path))
+
+
+def kernel_key(name: str) -> str:
+    """Return a kernel's name without the class it explains."""
+    return re.sub(r" of class \d+$", "", name)
+
+
+def level_names(count: int) -> list[str]:
+    """Return the names of levels in a file: ``dram``, then ``level 1`` between memories on the chip, and so on."""
+    return ["dram", *(f"level {level}" for level in range(1, count))]
+
+
+def mapping_lines(mapping: Mapping, problem: Problem) -> dict[str, str]:
+    """Return a stage's mapping as it stands in a file: the loops of every level and the tile inside."""
+    names = level_names(len(mapping.levels))
+    lines = {name: level_text(loops) for name, loops in zip(names, mapping.levels, strict=True)}
+    return {**lines, "tile": tile_text(mapping.tile(problem.nest))}
+
+
+def tile_text(tile: dict[str, int]) -> str:
+    """Return ``K16 C64 P8 Q56``; path points only where there are several."""
+    return " ".join(f"{dim}{tile[dim]}" for dim in LOOPS if dim != "T" or tile[dim] > 1)
+
+
+def given_mapping(problem: Problem, levels: tuple[str, ...], tile: str, depth: int) -> Mapping:
+    """Read a stage's loops; raise ``ValueError`` unless loops and tile cover the nest."""
+    if len(levels) != depth:
+        raise ValueError(f"this architecture has {depth} level{'s' if depth > 1 else ''} of loops (got {len(levels)})")
+    sizes = {dim: int(getattr(problem.nest, dim)) for dim in LOOPS}
+    mapping = Mapping(tuple(parse_level(text, sizes) for text in levels))
+    for part in tile.split():
+        dim, size = part[:1], part[1:]
+        if dim not in LOOPS or not size.isdigit():
+            raise ValueError(f"a tile is written 'K16 C64 P8 Q56' (got {part!r})")
+        if int(size) != sizes[dim]:
+            whole = int(getattr(problem.nest, dim))
+            raise ValueError(
+                f"loops and tile do not cover the nest: the loops over {dim} leave {sizes[dim]} of {whole}, "
+                f"the tile has {size}"
+            )
+    order = "".join(loop.dim for loops in mapping.levels for loop in loops)
+    if problem.accumulates and "T" in order and order.rindex("T") < max(map(order.rfind, "KPQ")):
+        raise ValueError("this stage sums over path points, so T must run inside K, P and Q")
+    if problem.accumulates and "C" in order and "T" in order and order.index("C") < order.rindex("T"):
+        raise ValueError("this stage sums over path points, so C must run inside T")
+    return mapping

@@ -1,0 +1,158 @@
+"""The mapper: candidates that the cost bound ranks, and the clock's word on the best of them.
+
+    schedule, timing = best_schedule(launch, arch, Wish(objective="edp"))
+
+The bound tiles every stage for a share of the memory that feature maps keep and a number of path points in flight; the
+clock then times the best candidates, and what it says decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from xaisim.attribution.device import Launch
+from xaisim.config import UserError
+from xaisim.hardware.architecture import Architecture
+from xaisim.ir.graph import Graph
+from xaisim.mapping.choice import Choice, GivenMapping
+from xaisim.mapping.order import saturating
+from xaisim.mapping.placement import varying_tensors
+from xaisim.mapping.plan import Plan, plan_kernel
+from xaisim.mapping.schedule import Schedule, schedule_of, verify
+from xaisim.mapping.tiling import Objective
+from xaisim.simulate.clock import LoopTiming, run_loop
+from xaisim.simulate.energy import energy_account
+
+_KEEP = (0.0, 0.25, 0.5, 0.75)
+_POINTS = (1, 2, 4, 5, 8, 10, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the mapping of a program is to be good at, and what of it is given."""
+
+    objective: Objective = "latency"
+    given: GivenMapping | None = None
+
+
+DEFAULT_WISH = Wish()
+
+
+def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH) -> tuple[Schedule, LoopTiming]:
+    """Return the best schedule of a launch that was found, with its timing.
+
+    Raises ``UserError`` where the kernel does not fit or a given mapping is wrong.
+    """
+    remembered = _chosen if wish.given is None else _chosen.__wrapped__
+    choice = remembered(launch.graph, launch.kernel, launch.trips, launch.sync, arch, wish)
+    return _timed(plan_kernel(launch.graph, arch, choice), launch.trips, launch.sync, launch.graph, arch)
+
+
+def _timed(plan: Plan, trips: int, sync: bool, graph: Graph, arch: Architecture) -> tuple[Schedule, LoopTiming]:
+    schedule = schedule_of(graph, plan, arch, sync=sync)
+    verify(schedule, arch)
+    return schedule, run_loop(schedule.tiles, trips // plan.points)
+
+
+@lru_cache(maxsize=256)
+def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architecture, wish: Wish) -> Choice:
+    """Rank all candidates by the bound, time the best, and return the winner; ties go to the simpler one."""
+    choices = _choices(graph, kernel, trips, wish)
+    rank = _Ranking(graph, arch)
+    by_points = rank.best([[replace(choices.base, keep=choices.keep[0], points=n) for n in choices.points]])
+    groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
+    plans = rank.best(groups) if len(choices.keep) > 1 else by_points
+    plans = list({plan.choice: plan for plan in [*by_points[:1], *plans]}.values())
+    _check_order(graph, arch, plans, wish)
+    if len(plans) == 1:
+        return plans[0].choice
+    scores: list[tuple[float, int, Choice]] = []
+    for plan in plans:
+        try:
+            schedule, timing = _timed(plan, trips, sync, graph, arch)
+        except UserError as error:  # several path points may not fit the DRAM
+            rank.problem = error
+            continue
+        scores.append((_score(schedule, timing, arch, wish.objective), len(scores), plan.choice))
+    if not scores:
+        assert rank.problem is not None
+        raise rank.problem
+    return min(scores)[2]
+
+
+@dataclass(slots=True)
+class _Ranking:
+    """Plans candidates and keeps the reason of one that does not fit."""
+
+    graph: Graph
+    arch: Architecture
+    problem: UserError | None = None
+
+    def best(self, groups: Sequence[Sequence[Choice]]) -> list[Plan]:
+        """Return the first plan that fits and the best of every group by the bound; raise if none fits at all."""
+        found: list[Plan] = []
+        for group in groups:
+            plans = []
+            for candidate in group:
+                try:
+                    plans.append(plan_kernel(self.graph, self.arch, candidate))
+                except UserError as error:  # more kept or more in flight may not fit
+                    self.problem = self.problem or error
+            if plans:
+                found += [plans[0], min(plans, key=lambda plan: plan.bound / plan.points)]
+        if not found:
+            assert self.problem is not None
+            raise self.problem
+        return list({plan.choice: plan for plan in found}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """What may be chosen, the simplest first."""
+
+    base: Choice
+    keep: Sequence[float]
+    points: Sequence[int]
+
+
+def _choices(graph: Graph, kernel: str, trips: int, wish: Wish) -> _Choices:
+    given = wish.given.kernel(kernel) if wish.given else None
+    stages = wish.given.stages(kernel) if wish.given else ()
+    base = Choice(wish.objective, stages=stages, source=wish.given.source if wish.given else "")
+    if saturating(graph):  # the order of addition is that of the simplest mapping
+        return _Choices(base, (0.0,), (1,))
+    keeps: Sequence[float] = _KEEP
+    points: Sequence[int] = [n for n in _POINTS if trips % n == 0 and (n == 1 or varying_tensors(graph))]
+    if given is not None and given.keep_on_chip is not None:
+        keeps = [given.keep_on_chip]
+    if given is not None and given.points_in_flight is not None:
+        points = [given.points_in_flight]
+        if trips % points[0]:
+            raise UserError(
+                f"{base.source}: kernels.{kernel}: points_in_flight must divide the {trips} trips (got {points[0]})"
+            )
+    return _Choices(base, keeps, points)
+
+
+def _score(schedule: Schedule, timing: LoopTiming, arch: Architecture, objective: Objective) -> float:
+    if objective == "latency":
+        return timing.cycles
+    energy = sum(item.uj for item in energy_account([(schedule, timing.trips)], arch))
+    return energy if objective == "energy" else energy * timing.cycles
+
+
+def _check_order(graph: Graph, arch: Architecture, plans: Sequence[Plan], wish: Wish) -> None:
+    """Refuse given loops that would change the order of addition where accumulators saturate."""
+    names = saturating(graph)
+    if not names or wish.given is None:
+        return
+    simplest = plan_kernel(graph, arch)
+    for plan in plans:
+        for stage, p, mine, theirs in zip(plan.stages, plan.problems, plan.mappings, simplest.mappings, strict=True):
+            if stage.anchor.name in names and mine.tile(p.nest)["C"] != theirs.tile(p.nest)["C"]:
+                raise UserError(
+                    f"{wish.given.source}: stages.{stage.name}: its sums saturate, so their order is part of the "
+                    f"values; the tile must have C{theirs.tile(p.nest)['C']} (got C{mine.tile(p.nest)['C']})"
+                )
