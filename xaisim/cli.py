@@ -73,6 +73,12 @@ def _experiment_options(command: Callable[..., None], *, numerics: bool = True) 
         click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),
         click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),
         click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
+        click.option(
+            "--objective",
+            type=click.Choice(["latency", "energy", "edp"]),
+            help="What the mapping is chosen for.  [default: latency]",
+        ),
+        click.option("--mapping", metavar="FILE", help="A mapping, as 'xaisim show mapping' prints it."),
         click.option("--seed", metavar="N", type=int, help="Seed of random weights.  [default: 0]"),
     ]
     if numerics:
@@ -269,7 +275,7 @@ def show(noun: str, rows: int, workload: str | None, **settings: Any) -> None:
     \b
     graph     the kernels that are launched, every tensor with its fixed-point format
     arch      the architecture: clock, array, memories
-    mapping   the loop nest of every layer and where its operands lie
+    mapping   the loop nest of every layer, as a file for --mapping
     schedule  the tiles in program order and what each waits for
     """
     from xaisim.show import show_noun

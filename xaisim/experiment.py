@@ -34,12 +34,15 @@ from xaisim.config import (
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.hardware.costs import load_costs
 from xaisim.ir.graph import Array
+from xaisim.mapping.choice import load_mapping
 from xaisim.mapping.order import arrange
+from xaisim.mapping.tiling import Objective
 from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice, FixedDevice
 from xaisim.numerics.formats import Formats, Numerics, load_numerics, parse_override
+from xaisim.simulate.mapper import Wish
 from xaisim.version import __version__
 
 BASELINES = ("black", "white", "mean")
@@ -103,6 +106,10 @@ class Experiment(Config):
     """The class to explain; by default the predicted one."""
     arch: str = "pynq_z2"
     numerics: Annotated[str | Numerics, BeforeValidator(_checked_numerics)] = "fixed16"
+    objective: Objective = "latency"
+    """What the mapping is chosen for: latency, energy, or their product edp."""
+    mapping: str | None = None
+    """A mapping file, as ``xaisim show mapping`` prints it; what it leaves out is chosen."""
     seed: Annotated[int, Field(ge=0)] = 0
 
 
@@ -122,6 +129,8 @@ class Prepared:
     numerics: Numerics
     options: dict[str, Any]
     """Options of the method as its function takes them."""
+    wish: Wish
+    """What the mapping is to be good at, and what of it is given."""
 
     @property
     def shown_options(self) -> dict[str, Any]:
@@ -162,6 +171,8 @@ class Prepared:
             self.arch.model_dump_json(exclude={"description"}),
             load_costs(self.arch.costs).model_dump_json(),
             str(e.seed),
+            e.objective,
+            self.wish.given.file.model_dump_json() if self.wish.given else "",
             code_digest(),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -198,6 +209,8 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
     with _noted(problems):
         arch = load_architecture(experiment.arch)
     with _noted(problems):
+        wish = Wish(experiment.objective, load_mapping(experiment.mapping) if experiment.mapping else None)
+    with _noted(problems):
         numerics = load_numerics(experiment.numerics) if isinstance(experiment.numerics, str) else experiment.numerics
     if problems:
         raise UserError("\n".join(problems))
@@ -209,7 +222,7 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
         )
     options = _options(experiment, model)
     sample = _sample(model, experiment.image) if values else _blank(model)
-    prepared = Prepared(experiment, model, sample, arch, numerics, options)
+    prepared = Prepared(experiment, model, sample, arch, numerics, options, wish)
     if numerics.overrides:
         _check_overrides(prepared)
     return prepared

@@ -130,6 +130,8 @@ def _timed(
     p: Prepared, device: FixedDevice, target: int, calibration: str, values: Values | None, progress: Progress
 ) -> Report:
     """Time the recorded program and inference alone, and measure."""
+    if p.wish.given:
+        p.wish.given.check_kernels([launch.kernel for launch in device.program])
     inference = p.device(device.formats, FixedDevice if values else DryDevice)
     METHODS["forward"].run(inference, p.model.graph, p.sample.x, target)
     return measure(
@@ -142,7 +144,7 @@ def _timed(
         calibration=calibration,
         content_hash=p.content_hash(),
         seed=p.experiment.seed,
-        timing=time_program(device.program, p.arch, progress=lambda kernel: progress(f"time: {kernel}", 0, 1)),
-        inference=time_program(inference.program, p.arch),
+        timing=time_program(device.program, p.arch, p.wish, progress=lambda kernel: progress(f"time: {kernel}", 0, 1)),
+        inference=time_program(inference.program, p.arch, p.wish),
         values=values,
     )

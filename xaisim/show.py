@@ -13,15 +13,15 @@ from xaisim.config import shipped_names
 from xaisim.experiment import Experiment, load_experiment, prepare
 from xaisim.flow import calibrated
 from xaisim.hardware.architecture import Architecture, describe, load_architecture
-from xaisim.mapping.nest import Mapping
-from xaisim.mapping.schedule import Schedule, map_kernel
-from xaisim.mapping.stages import Nest
+from xaisim.mapping.choice import kernel_key, mapping_lines
+from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.tiles import Kind, Unit
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, time_text
+from xaisim.simulate.mapper import Wish, best_schedule
 
 
 def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
@@ -36,16 +36,21 @@ def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
         if noun == "graph":
             parts.append("# not calibrated (no trained weights): widths are right, points and bounds are placeholders")
         device = p.device(Formats(p.numerics), DryDevice)
+        device.class_known = experiment.target is not None
         METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
         program = device.program
+    if noun == "mapping":
+        if p.wish.given:
+            p.wish.given.check_kernels([launch.kernel for launch in program])
+        title = f"# {experiment.method} of {p.model.name} on {p.arch.name}; use it again with --mapping\nkernels:"
+        return "\n".join([title, *(mapping_text(launch, p.arch, p.wish) for launch in program)])
     for launch in program:
         title = f"# {launch.kernel}, {launch.trips} trip{'s' if launch.trips > 1 else ''}"
         if noun == "graph":
             parts.append(f"{title}\n{launch.graph}")
-            continue
-        schedule = map_kernel(launch.graph, p.arch, sync=launch.sync)
-        body = mapping_text(schedule, p.arch) if noun == "mapping" else schedule_text(schedule, rows)
-        parts.append(f"{title} on {p.arch.name}\n{body}")
+        else:
+            schedule, _ = best_schedule(launch, p.arch, p.wish)
+            parts.append(f"{title} on {p.arch.name}\n{schedule_text(schedule, rows)}")
     return "\n\n".join(parts)
 
 
@@ -59,39 +64,33 @@ def _calibrated_program(experiment: Experiment) -> list[Launch]:
     return [replace(launch, trips=trips) if launch.trips > 1 else launch for launch in device.program]
 
 
-def mapping_text(schedule: Schedule, arch: Architecture) -> str:
-    """Return each stage's loop nest, outer loops first, with its tile, its spatial loops and its busy cycles."""
-    lines = []
-    tiles, count = schedule.tiles, len(schedule.stages)
+def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
+    """Return a kernel's mapping as YAML: for each stage its loops, outer ones first, and the tile that they leave."""
+    schedule, timing = best_schedule(launch, arch, wish)
+    tiles, count, choice = schedule.tiles, len(schedule.stages), schedule.plan.choice
     busy = np.zeros((len(Unit), count), np.int64)
-    np.add.at(busy, (tiles.unit, tiles.stage), tiles.occupy_cycles)
+    np.add.at(busy, (np.array([seat.kind for seat in tiles.units])[tiles.unit], tiles.stage), tiles.occupy_cycles)
     moved_bytes = np.bincount(tiles.stage, tiles.read_bytes[:, 0] + tiles.write_bytes[:, 0], count)
     macs = np.bincount(tiles.stage, tiles.macs, count)
-    for stage, nest, mapping in zip(schedule.stages, schedule.nests, schedule.mappings, strict=True):
+    lines = [
+        f"  {kernel_key(launch.kernel)}:  # {timing.trips} trip{'s' if timing.trips > 1 else ''}, "
+        f"{timing.cycles:,} cycles",
+        f"    keep_on_chip: {choice.keep:g}  # share of a memory that feature maps may take",
+        f"    points_in_flight: {choice.points}  # path points in a trip",
+        "    stages:",
+    ]
+    for stage, problem, mapping in zip(schedule.stages, schedule.plan.problems, schedule.mappings, strict=True):
+        i, nest = stage.index, problem.nest
         tail = "".join(f" + {node.op}" for node in stage.tail)
-        lines.append(f"{stage.name}: {stage.anchor.op}{tail}")
-        lines.append(f"  DRAM    {_loops(nest, mapping)}")
-        tile = " ".join(f"{dim}{extent}" for dim, extent in mapping.tile(nest).items() if dim != "T")
-        lines.append(f"  on chip {tile}" + (f" R{nest.R} S{nest.S}" if stage.on_array else ""))
-        if stage.on_array:
-            used = macs[stage.index] / (busy[Unit.ARRAY, stage.index] * arch.peak_macs_per_cycle)
-            lines.append(f"  array   {arch.array}; {used:.0%} used")
-        units = ", ".join(f"{u.name.lower()} {busy[u, stage.index]:,}" for u in Unit if busy[u, stage.index])
-        lines.append(f"  cycles  {units}; {bytes_text(moved_bytes[stage.index])} over the DRAM bus")
-        streams = schedule.placement.streams[stage.index]
-        operands = schedule.placement.operands[stage.index]
-        moved = [
-            f"{s.role} {o.name} [{s.memory}]"
-            for s, o in zip(streams, operands, strict=True)
-            if o is not None and s.moved
-        ]
-        kept = [o.name for o in [*stage.operands, *stage.outputs] if o.name in schedule.placement.resident]
-        lines.append(f"  streams {', '.join(moved)}" + (f"; kept on chip {', '.join(kept)}" if kept else ""))
+        whole = " ".join(f"{dim}{getattr(nest, dim)}" for dim in "TKCPQRS" if dim != "T" or nest.T > 1)
+        lines.append(f"      {stage.name}:  # {stage.anchor.op}{tail}, {whole}")
+        lines += [f"        {name}: {text}" for name, text in mapping_lines(mapping, problem).items()]
+        units = ", ".join(f"{unit.name.lower()} {busy[unit, i]:,}" for unit in Unit if busy[unit, i])
+        used = f", {macs[i] / (busy[Unit.ARRAY, i] * arch.peak_macs_per_cycle):.0%} of the array" if macs[i] else ""
+        kept = [o.name for o in stage.outputs if o.name in schedule.placement.resident]
+        stays = f"; {', '.join(kept)} stays on the chip" if kept else ""
+        lines.append(f"        # cycles: {units}{used}; {bytes_text(moved_bytes[i])} over the bus{stays}")
     return "\n".join(lines)
-
-
-def _loops(nest: Nest, mapping: Mapping) -> str:
-    return " ".join(f"{dim}{count}" for dim, count in mapping.counts(nest)) or "one tile"
 
 
 def schedule_text(schedule: Schedule, rows: int) -> str:
@@ -118,7 +117,7 @@ def schedule_text(schedule: Schedule, rows: int) -> str:
         k0, k1, p0, p1, q0, q1 = tiles.region[row]
         region = f"{k0}:{k1} {p0}:{p1} {q0}:{q1}"
         lines.append(
-            f"{row:5d} {Unit(tiles.unit[row]).name.lower():7s} {Kind(tiles.kind[row]).name.lower():8s} "
+            f"{row:5d} {tiles.units[tiles.unit[row]].name:7s} {Kind(tiles.kind[row]).name.lower():8s} "
             f"{tiles.occupy_cycles[row]:6d}  {region:28s} {address.get(row, ''):21s} {' '.join(waits.get(row, []))}"
             f"  # {schedule.stages[tiles.stage[row]].name}"
         )

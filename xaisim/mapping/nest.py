@@ -68,7 +68,7 @@ def parse_level(text: str, sizes: dict[str, int]) -> tuple[Loop, ...]:
     """
     if text.strip() == "whole":
         return ()
-    loops = []
+    loops: list[Loop] = []
     for part in text.split(","):
         found = _LOOP.fullmatch(part.strip())
         if found is None:
@@ -79,6 +79,8 @@ def parse_level(text: str, sizes: dict[str, int]) -> tuple[Loop, ...]:
             raise ValueError(f"no loop dimension {dim!r}{kept}; choices: {', '.join(LOOPS)}")
         if not 1 <= step <= sizes[dim]:
             raise ValueError(f"a step of {dim} must lie in 1 to {sizes[dim]}, the extent around it (got {step})")
+        if any(loop.dim == dim for loop in loops):
+            raise ValueError(f"the loops of a level name {dim} twice (got {text!r})")
         sizes[dim] = step
         loops.append(Loop(dim, step))
     return tuple(loops)

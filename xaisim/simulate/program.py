@@ -56,6 +56,8 @@ class ProgramTiming:
     read_bytes: dict[str, float]
     write_bytes: dict[str, float]
     energy: tuple[EnergyItem, ...]
+    wish: Wish = DEFAULT_WISH
+    """What the mapping was chosen for."""
     peak_bytes: dict[str, int] = field(default_factory=dict)
 
     def lower_bound_cycles(self, arch: Architecture) -> int:
@@ -96,6 +98,7 @@ def time_program(
         read_bytes=reads,
         write_bytes=writes,
         energy=energy_account(runs, arch),
+        wish=wish,
         peak_bytes=peaks,
     )
 

@@ -70,7 +70,7 @@ def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = M
             loops = [run_loop(new, t.timing.trips).cycles for new, t in zip(tiles, timing.launches, strict=True)]
             cycles = sum(loops) + sum(host)
         if remap and change.arch is not None:
-            remapped = time_program([t.launch for t in timing.launches], change.arch).cycles
+            remapped = time_program([t.launch for t in timing.launches], change.arch, timing.wish).cycles
         if not change.resizes or remap:
             gains.append(Gain(change.resource, change.text, predicted, cycles, remapped))
     return sorted(gains, key=lambda gain: min(c for c in (gain.cycles, gain.remapped_cycles) if c is not None))
