@@ -26,6 +26,7 @@ UNROLLED = {
     "memories.1.size": "64KiB",
     "memories.1.bytes_per_cycle": 4,
     "memories.1.buffers": 1,
+    "memories.1.banks": 2,
     "memories.1.holds": ["activation", "gradient", "mask"],
     "array.spatial": {"K": 8, "C": 16},
     "array.pipeline_cycles": 80,

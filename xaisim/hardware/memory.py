@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from xaisim.config import Bytes, Config, format_bytes
+from xaisim.config import Bytes, Config, RuleError, format_bytes
 from xaisim.hardware.dram import Dram
 
 Operand = Literal["activation", "gradient", "weight", "psum", "mask"]
@@ -24,6 +24,9 @@ class Sram(Config):
 
     ``size`` is the whole of it, both halves of a double buffer included. ``bytes_per_cycle`` is its port towards
     the array and the vector unit. ``buffers`` is the number of tiles in flight per operand (1: no double buffering).
+
+    ``banks``: the memory lies in so many equal ranges, each with ``ports`` ports of that width: one that reads and one
+    that writes, or one for both. Units that need the same port take turns. Without it every unit has its own port.
     """
 
     name: str = Field(min_length=1)
@@ -32,10 +35,23 @@ class Sram(Config):
     holds: tuple[Operand, ...] = Field(min_length=1)
     bytes_per_cycle: float = Field(gt=0)
     buffers: int = Field(ge=1)
+    banks: int | None = Field(default=None, ge=1, le=1024)
+    ports: Literal[1, 2] = 2
+
+    @model_validator(mode="after")
+    def _check_banks(self) -> Sram:
+        if self.banks is None and self.ports == 1:
+            raise RuleError([(("ports",), "ports are those of a bank; give banks, too (got 1)")])
+        if self.banks is not None and self.size % self.banks:
+            text = f"must divide the size of {self.size} bytes into equal banks (got {self.banks})"
+            raise RuleError([(("banks",), text)])
+        return self
 
     def __str__(self) -> str:
         rate = f"{self.bytes_per_cycle:g} B/cycle, {self.buffers} buffer{'s' if self.buffers > 1 else ''}"
-        return f"{self.name}: sram {format_bytes(self.size)}, {rate}, holds {' '.join(self.holds)}"
+        banks = "" if self.banks is None else f", {self.banks} bank{'s' if self.banks > 1 else ''} of {self.ports} port"
+        banks += "s" if self.banks is not None and self.ports > 1 else ""
+        return f"{self.name}: sram {format_bytes(self.size)}, {rate}{banks}, holds {' '.join(self.holds)}"
 
 
 Memory = Annotated[Dram | Sram, Field(discriminator="kind")]

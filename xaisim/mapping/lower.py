@@ -282,7 +282,8 @@ def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture
     by_dma = outer == 0
     burst = arch.dram.burst_bytes
     bus = np.ceil(payload / np.maximum(1, own[:, w.O_PIECES]) / burst) * burst * own[:, w.O_PIECES]
-    dma = arch.dma.issue_cycles + np.ceil(bus / arch.dram.bytes_per_cycle)
+    # The bus and the port of the memory on the chip move at the same time.
+    dma = arch.dma.issue_cycles + np.maximum(np.ceil(bus / arch.dram.bytes_per_cycle), np.ceil(payload / rates[inner]))
     link = np.ceil(payload / np.minimum(rates[outer], rates[inner]))
     loads = own[:, w.O_KIND] == Kind.LOAD
     prices.occupy_cycles[moves] = np.where(by_dma, dma, link).astype(np.int64)

@@ -23,6 +23,7 @@ from xaisim.mapping.lower import price, run_walk
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
 from xaisim.mapping.plan import DEFAULT, Plan, plan_kernel
+from xaisim.mapping.ports import port_edges
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
 from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, seats_of
@@ -164,8 +165,14 @@ def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
     rows, a = out.row, out.allocation
     prices = price(rows, plan, arch)
     unit, occupy = rows[:, walk.O_UNIT], prices.occupy_cycles
-    edges = np.concatenate([out.edge.T, reuse_edges(out), _bus_edges(unit, arch)], axis=1)
-    edges = edges[:, np.lexsort((edges[2], edges[0], edges[1]))]
+    bus = _bus_edges(unit, arch)
+    ports, port_hold = port_edges(out, prices.read_bytes, prices.write_bytes, arch)
+    others = np.concatenate([out.edge.T, reuse_edges(out)], axis=1)
+    bus_hold = occupy[bus[0]] - arch.dma.issue_cycles
+    hold = np.concatenate([np.zeros(others.shape[1], np.int64), bus_hold, port_hold])
+    edges = np.concatenate([others, bus, ports], axis=1)
+    order = np.lexsort((edges[2], edges[0], edges[1]))
+    edges, hold = edges[:, order], hold[order]
     return TileGraph(
         stage=rows[:, walk.O_STAGE],
         unit=unit,
@@ -183,7 +190,7 @@ def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
         edge_to=edges[1],
         edge_kind=edges[2],
         edge_distance=edges[3],
-        edge_hold=np.where(edges[2] == Edge.BUS, occupy[edges[0]] - arch.dma.issue_cycles, 0),
+        edge_hold=hold,
         allocations=Allocations(
             a[:, walk.A_MEMORY], a[:, walk.A_ADDRESS], a[:, walk.A_SIZE], a[:, walk.A_FILLED], a[:, walk.A_RELEASED],
             a[:, walk.A_STREAM], a[:, walk.A_SLOT],
