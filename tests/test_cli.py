@@ -404,7 +404,7 @@ def test_show_prints_every_noun() -> None:
     begins = {
         "graph": "# gradient of class 0, 1 trip\ninput = input : 3x32x32 q16.13\n",
         "arch": "pynq_z2: 128 unrolled 16-bit MACs on a Pynq-Z2\nclock      100 MHz",
-        "mapping": "# gradient of class 0, 1 trip on pynq_z2\nconv1: conv + requant",
+        "mapping": "# saliency of cifar_cnn on pynq_z2; use it again with --mapping\nkernels:\n  gradient:  # 1 trip, ",
         "schedule": "# gradient of class 0, 1 trip on pynq_z2\n  row unit    kind     cycles  region",
     }
     for noun, begin in begins.items():

@@ -15,6 +15,7 @@ from xaisim.hardware import Architecture, EnergyModel, load_architecture
 from xaisim.hardware.cost_table import load_costs, scale_energy
 from xaisim.models import load_model
 from xaisim.numerics.formats import Numerics
+from xaisim.simulate.mapper import Wish
 from xaisim.simulate.program import EnergyItem, ProgramTiming, time_program
 
 PRESETS = shipped_names("arch_configs")
@@ -25,7 +26,7 @@ def timed(
 ) -> ProgramTiming:
     widths = dict.fromkeys(("weights", "activations", "gradients", "attributions", "path"), bits)
     graph = load_model(name, values=False).graph
-    return time_program(dry_program(graph, method, Numerics(**widths), **options), arch)
+    return time_program(dry_program(graph, method, Numerics(**widths), **options), arch, Wish(search=False))
 
 
 def total_uj(timing: ProgramTiming) -> float:

@@ -29,7 +29,7 @@ from xaisim.simulate.clock import CAUSE_NAMES, run_trip
 from xaisim.simulate.critical import trip_traces
 from xaisim.simulate.program import ProgramTiming, time_program
 
-TRIPS = 5
+TRIPS = 11  # no divisor: one path point a trip
 
 
 @pytest.fixture(scope="module")

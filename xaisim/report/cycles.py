@@ -48,6 +48,8 @@ def launch_row(t: TimedLaunch) -> LaunchRow:
     return LaunchRow(
         kernel=t.launch.kernel,
         trips=t.timing.trips,
+        points_in_flight=t.schedule.plan.choice.points,
+        keep_on_chip=t.schedule.plan.choice.keep,
         start_cycle=t.start_cycle,
         cycles=t.cycles,
         host_cycles=t.host_cycles,

@@ -265,6 +265,10 @@ class LaunchRow(Part):
 
     kernel: str
     trips: int
+    points_in_flight: int
+    """Path points in a trip."""
+    keep_on_chip: float
+    """Share of a memory that feature maps may take, which then stay on the chip."""
     start_cycle: int
     cycles: int
     host_cycles: int

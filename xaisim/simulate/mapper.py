@@ -26,7 +26,8 @@ from xaisim.simulate.clock import LoopTiming, run_loop
 from xaisim.simulate.energy import energy_account
 
 _KEEP = (0.0, 0.25, 0.5, 0.75)
-_POINTS = (1, 2, 4, 5, 8, 10, 16)
+_POINTS = (2, 5, 10)
+"""Path points in flight to try: of each, the largest divisor of the number of trips that is not more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Wish:
 
     objective: Objective = "latency"
     given: GivenMapping | None = None
+    search: bool = True
+    """Whether to look for maps to keep and points in flight; else tiles alone are chosen, by the bound."""
 
 
 DEFAULT_WISH = Wish()
@@ -59,7 +62,7 @@ def _timed(plan: Plan, trips: int, sync: bool, graph: Graph, arch: Architecture)
 @lru_cache(maxsize=256)
 def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architecture, wish: Wish) -> Choice:
     """Rank all candidates by the bound, time the best, and return the winner; ties go to the simpler one."""
-    choices = _choices(graph, kernel, trips, wish)
+    choices = _choices(graph, kernel, trips, arch, wish)
     rank = _Ranking(graph, arch)
     by_points = rank.best([[replace(choices.base, keep=choices.keep[0], points=n) for n in choices.points]])
     groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
@@ -117,14 +120,16 @@ class _Choices:
     points: Sequence[int]
 
 
-def _choices(graph: Graph, kernel: str, trips: int, wish: Wish) -> _Choices:
+def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wish) -> _Choices:
     given = wish.given.kernel(kernel) if wish.given else None
     stages = wish.given.stages(kernel) if wish.given else ()
     base = Choice(wish.objective, stages=stages, source=wish.given.source if wish.given else "")
-    if saturating(graph):  # the order of addition is that of the simplest mapping
+    if arch.array.accumulator == "saturate" or not wish.search:  # the order of addition is the simplest mapping's
         return _Choices(base, (0.0,), (1,))
     keeps: Sequence[float] = _KEEP
-    points: Sequence[int] = [n for n in _POINTS if trips % n == 0 and (n == 1 or varying_tensors(graph))]
+    points: Sequence[int] = [1]
+    if trips > 1 and varying_tensors(graph):
+        points = sorted({1, *(max(n for n in range(1, most + 1) if trips % n == 0) for most in _POINTS)})
     if given is not None and given.keep_on_chip is not None:
         keeps = [given.keep_on_chip]
     if given is not None and given.points_in_flight is not None:
