@@ -20,6 +20,7 @@ from xaisim.compare import diff as diff_experiment
 from xaisim.config import UserError, choose, load_data
 from xaisim.experiment import Experiment, Options, Prepared, prepare
 from xaisim.flow import calibrated
+from xaisim.flow import check_memory as check_memory_experiment
 from xaisim.flow import explain as explain_experiment
 from xaisim.flow import profile as profile_experiment
 from xaisim.ir.graph import Array, evaluate
@@ -29,6 +30,7 @@ from xaisim.report.bits import FoundBits
 from xaisim.report.cycles import with_sensitivity
 from xaisim.report.diff import Diff
 from xaisim.report.report import Report
+from xaisim.simulate.memory_check import Checked
 
 _OPTIONS = ("n_steps", "rule", "baseline", "layer")
 
@@ -62,6 +64,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def check_memory(image: str | Path | None = None, **settings: Any) -> tuple[Checked, ...]:
+    """Run an experiment's schedules on modelled memories and compare every output with the fast values, bit for bit.
+
+    Takes what :func:`explain` takes. Raises :class:`UserError` where anything differs: then the schedule is wrong.
+    """
+    return check_memory_experiment(experiment_of(image=image, **settings))
 
 
 def explain(image: str | Path | None = None, **settings: Any) -> Report:

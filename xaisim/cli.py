@@ -127,6 +127,7 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
 @click.argument("image", required=False)
 @_experiment_options
 @_remap_option
+@click.option("--check-memory", is_flag=True, help="Also run the schedule on modelled memories; every bit must agree.")
 @_result_options
 def explain(
     image: str | None,
@@ -135,6 +136,7 @@ def explain(
     force: bool,
     as_json: bool,
     remap: bool,
+    check_memory: bool,
     **settings: Any,
 ) -> None:
     """Explain IMAGE in fixed point on an accelerator, against a float64 reference.
@@ -147,6 +149,7 @@ def explain(
     xaisim explain photo.png --method saliency --arch zcu104
     xaisim explain --workload cifar_cnn_ig --numerics fixed8 -o result
     """
+    from xaisim.flow import check_memory as run_on_memories
     from xaisim.flow import explain as run
     from xaisim.report.cycles import with_sensitivity
     from xaisim.report.save import check_directory, save_report
@@ -154,6 +157,7 @@ def explain(
     experiment = _experiment(workload, {"image": image, **settings})
     check_directory(output or _RESULTS / "any", force=force)  # before a minute of work, not after
     with _Progress(quiet=as_json) as progress:
+        checked = run_on_memories(experiment, progress=progress) if check_memory else ()
         report = run(experiment, progress=progress)
         progress("what more of each resource would buy", 0, 1)
         report = with_sensitivity(report, remap=remap)
@@ -162,6 +166,8 @@ def explain(
         where = output or _RESULTS / f"{report.model}-{report.method}-{report.architecture}-{report.meta.hash}"
         save_report(report, where, force=force or output is None, command=_command())
     _show(report, where, as_json=as_json)
+    for each in checked:
+        click.echo(f"modelled memories: {each}", err=as_json)
     if as_json and output is None:
         click.echo(f"written to {where}", err=True)  # a script that names no folder has to learn which it is
 

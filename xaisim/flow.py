@@ -14,6 +14,7 @@ import numpy as np
 from xaisim.attribution import kernels
 from xaisim.attribution.device import Tensor
 from xaisim.attribution.methods import METHODS
+from xaisim.config import UserError
 from xaisim.experiment import Experiment, Prepared, prepare
 from xaisim.ir.graph import Array, evaluate
 from xaisim.ir.machine import selected
@@ -24,6 +25,7 @@ from xaisim.numerics.formats import Formats
 from xaisim.numerics.observe import Watch
 from xaisim.report.measure import Values, measure
 from xaisim.report.report import Report
+from xaisim.simulate.memory_check import Checked, RecordingDevice, check
 from xaisim.simulate.program import time_program
 
 Progress = Callable[[str, int, int], None]
@@ -80,6 +82,28 @@ def profile(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     dry.class_known = experiment.target is not None
     METHODS[experiment.method].run(dry, p.model.graph, p.sample.x, target, **p.options)
     return _timed(p, dry, target, "none: a profile has no values", None, progress)
+
+
+def check_memory(experiment: Experiment, *, progress: Progress = quiet) -> tuple[Checked, ...]:
+    """Run every launch of an experiment on modelled memories, tile by tile, and compare with the fast values.
+
+    Raises :class:`~xaisim.config.UserError` where a number differs or rows of the schedule get into each other's way.
+    """
+    p = prepare(experiment)
+    device = p.device(calibrated(p, progress)[0], RecordingDevice)
+    assert isinstance(device, RecordingDevice)
+    device.class_known = experiment.target is not None
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
+    checked = []
+    for run in device.runs:
+        progress(f"check: {run.kernel}", 0, 1)
+        try:
+            checked.append(check(run, p.arch))
+        except ValueError as error:
+            raise UserError(f"the schedule of {run.kernel} for {p.arch.name} is wrong: {error}") from None
+        if not checked[-1].equal:
+            raise UserError(f"the schedule for {p.arch.name} is wrong: {checked[-1]}")
+    return tuple(checked)
 
 
 def calibrated(p: Prepared, progress: Progress = quiet) -> tuple[Formats, str]:

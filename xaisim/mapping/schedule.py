@@ -18,6 +18,7 @@ from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph
 from xaisim.mapping import walk
 from xaisim.mapping.choice import Choice
+from xaisim.mapping.hazards import check_buffers
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
 from xaisim.mapping.lower import price, run_walk
 from xaisim.mapping.nest import Mapping
@@ -219,6 +220,7 @@ def verify(schedule: Schedule, arch: Architecture) -> None:
         bad = np.flatnonzero(within & (tiles.edge_from >= tiles.edge_to))[0]
         raise ValueError(f"row {tiles.edge_to[bad]} waits for row {tiles.edge_from[bad]}, which comes later")
     sizes = np.array([memory.size for memory in arch.memories])
+    check_buffers(tiles)
     allocations = tiles.allocations
     ends = allocations.address + allocations.size_bytes
     if (allocations.address < 0).any() or (ends > sizes[allocations.memory]).any():

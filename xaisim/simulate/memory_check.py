@@ -59,6 +59,10 @@ class Checked:
     differing: Mapping[str, int]
     """Elements that are not what the fast evaluation says, by output."""
 
+    def __str__(self) -> str:
+        wrong = ", ".join(f"{count} of {name}" for name, count in self.differing.items() if count)
+        return f"{self.kernel}: {wrong or 'none'} of {self.numbers:,} numbers differ after {self.rows:,} rows"
+
     @property
     def equal(self) -> bool:
         """Whether every bit is."""

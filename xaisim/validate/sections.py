@@ -23,6 +23,7 @@ class Listed(NamedTuple):
 
 SECTIONS: dict[str, Listed] = {
     "closed_forms": Listed("Closed forms of arrays"),
+    "executor": Listed("Schedules on modelled memories"),
     "rtl": Listed("The array in RTL", extra="rtl"),
     "scalesim": Listed("ResNet18 in SCALE-Sim 3.0.0"),
     "eyeriss": Listed("Eyeriss: AlexNet on the chip"),

@@ -1,0 +1,47 @@
+"""Run every method of every trained network on every preset, tile by tile on modelled memories, and compare the bits.
+
+    python benchmarks/executor.py [--network cifar_cnn] [--preset pynq_z2] [--method saliency] [--json]
+
+Prints a line per network and preset as it is done; exit code 1 if a bit differs. A row is a transfer or a computation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from xaisim.attribution.methods import METHODS
+from xaisim.config import shipped_names
+from xaisim.validate.executor import NETWORKS, table
+
+
+def main() -> int:
+    """Print the table; return 1 if any output differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="may be repeated; default: all three")
+    parser.add_argument(
+        "--preset", action="append", help="name or file; may be repeated; default: all that are shipped"
+    )
+    parser.add_argument("--method", action="append", choices=list(METHODS), help="may be repeated; default: all seven")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
+    chosen = parser.parse_args()
+    presets = chosen.preset or shipped_names("arch_configs")
+    lines, start = [], time.perf_counter()
+    for line in table(chosen.network or NETWORKS, chosen.method or list(METHODS), presets):
+        lines.append(line)
+        if not chosen.json:
+            print(f"{line.preset:20} {line.network:18} {line.launches:3} launches {line.rows:8,} rows "
+                  f"{line.numbers:8,} numbers, {line.differing} differ", flush=True)  # fmt: skip
+    differing, seconds = sum(line.differing for line in lines), time.perf_counter() - start
+    if chosen.json:
+        total = {"rows": sum(line.rows for line in lines), "differing": differing, "seconds": seconds}
+        print(json.dumps({"lines": [line._asdict() for line in lines], **total}, indent=2))
+    else:
+        print(f"{sum(line.rows for line in lines):,} rows in {seconds:.0f} s, {differing} numbers differ")
+    return int(differing > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
