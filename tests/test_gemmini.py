@@ -262,7 +262,7 @@ def changed(part: str, **values: int) -> Soc:
         changed("llc", dram_cycles=5),
         changed("llc", evict_cycles=0),
         changed("window", cycles=20),
-        changed("host", conv_tile_cycles=100, matmul_tile_cycles=10),
+        changed("host", conv_tile_cycles=100, matmul_tile_cycles=10, layer_cycles=0),
     ],
 )
 def test_a_faster_part_is_never_slower(faster: Soc) -> None:
@@ -282,12 +282,12 @@ def test_every_term_of_the_system_changes_some_row() -> None:
 
 
 @pytest.mark.slow
-def test_the_rtl_is_met_within_seven_percent_on_average() -> None:
+def test_the_rtl_is_met_within_five_percent_on_average() -> None:
     timed = gemmini.time_rows(gemmini.read_rows())
     found = gemmini.summary(timed)
     assert found.rows == 114
-    assert found.mape_pct < 6
-    assert found.median_pct < 3.5
+    assert found.mape_pct < 4.8
+    assert found.median_pct < 2.2
 
 
 def test_the_shipped_rows_are_those_of_the_data_set() -> None:

@@ -19,9 +19,8 @@ from xaisim.config import Bytes, Config, RuleError, find_named, load_yaml
 class Host(Config):
     """The processor that works out each tile's arguments and sends its commands, in cycles of the accelerator."""
 
-    conv_layer_cycles: int = Field(ge=0)
+    layer_cycles: int = Field(ge=0)
     conv_tile_cycles: int = Field(ge=0)
-    matmul_layer_cycles: int = Field(ge=0)
     matmul_tile_cycles: int = Field(ge=0)
     send_cycles: int = Field(ge=0)
     """From a free place among the tiles in flight to the commands having arrived."""

@@ -133,14 +133,14 @@ def _work(found: Array, after: Array, products: Array, stores_from: Array, macs:
 
 
 def _memory(soc: Soc, sizes: tuple[int, int, int], base_offset: int) -> tuple[Addresses, Caches]:
-    """Return where input, weights and output lie, and caches through which a run before this one went."""
+    """Return where input, weights and output lie, and caches through which a run before this one went twice."""
     line = soc.l2.line
     first, bases = 1 << 31, []
     for size in sizes:
         bases.append(first + base_offset)
         first += -(-(size + line) // 4096) * 4096
     caches, miss, port = new_caches(soc), miss_rates(soc), np.zeros(20, np.int64)
-    for base, size, write in zip(bases, sizes, (False, False, True), strict=True):
+    for base, size, write in 2 * tuple(zip(bases, sizes, (False, False, True), strict=True)):
         use_before(caches, base // line, (base % line + size + line - 1) // line, write, port, miss)
     return Addresses(*bases), caches
 
@@ -182,15 +182,12 @@ def _rows(work: Work, layer: Layer, soc: Soc, arch: Architecture) -> TileGraph:
 def _durations(work: Work, layer: Layer, soc: Soc) -> tuple[Array, Array]:
     """Return how long each row holds its unit, and how long after that its result is there."""
     tiles, host = len(work.load), soc.host
-    if layer.is_product:
-        layer_cycles, tile_cycles = host.matmul_layer_cycles, host.matmul_tile_cycles
-    else:
-        layer_cycles, tile_cycles = host.conv_layer_cycles, host.conv_tile_cycles
+    tile_cycles = host.matmul_tile_cycles if layer.is_product else host.conv_tile_cycles
     # The next tile's requests are on their way before this one's last answer is back.
     overlap = np.minimum(soc.reads.finish_cycles + soc.reads.round_trip_cycles, work.load)
     occupy, latency = np.zeros((2, tiles, _PER_TILE), np.int64)
     occupy[:, HOST_ROW] = tile_cycles
-    occupy[0, HOST_ROW] += layer_cycles
+    occupy[0, HOST_ROW] += host.layer_cycles
     occupy[:, SEND_ROW] = host.send_cycles
     occupy[:, LOAD_ROW], latency[:, LOAD_ROW] = work.load - overlap, overlap
     occupy[:, ARRAY_ROW], latency[:, ARRAY_ROW] = work.products, soc.writes.start_cycles
