@@ -9,24 +9,31 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from faults import recorded as executed
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_graphs import architectures, dry_program, networks
 from schedule_checks import assert_legal, record
+from test_clock import assert_clocks_agree
 
+from xaisim.attribution import METHODS
 from xaisim.attribution.device import Launch
 from xaisim.cli import main
 from xaisim.config import UserError, load_data
+from xaisim.experiment import Experiment, Options, prepare
+from xaisim.flow import calibrated
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping.choice import Choice, load_mapping
 from xaisim.mapping.nest import Loop, Mapping, level_text, parse_level
 from xaisim.mapping.plan import plan_kernel
-from xaisim.mapping.schedule import map_kernel
+from xaisim.mapping.schedule import map_kernel, verify
 from xaisim.mapping.tiles import Unit
 from xaisim.models import load_model
+from xaisim.numerics.formats import Numerics
 from xaisim.simulate.energy import energy_account
 from xaisim.simulate.mapper import Wish, best_schedule
+from xaisim.simulate.memory_check import RecordingDevice, check
 from xaisim.simulate.program import time_program
 
 
@@ -267,3 +274,45 @@ def test_a_program_is_mapped_as_its_wish_says(tmp_path: Path) -> None:
     )
     assert timing.launches[0].schedule.plan.choice.keep == 0.5
     assert timing.launches[0].timing.trips == 2
+
+
+# Whatever is chosen, the bits are the same ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["pynq_z2", "zcu104", "edge_systolic_16_is"])
+@pytest.mark.parametrize("network", ["cifar_cnn", "resnet18_tiny"])
+def test_maps_kept_and_points_in_flight_give_the_same_bits_on_modelled_memories(network: str, preset: str) -> None:
+    p = prepare(Experiment(model=network, arch=preset, options=Options(n_steps=4)))
+    device = p.device(calibrated(p)[0], RecordingDevice)
+    METHODS["integrated_gradients"].run(device, p.model.graph, p.sample.x, 3, **p.options)
+    for run in device.runs:  # type: ignore[attr-defined]
+        for keep in (0.0, 0.5, 0.75):
+            for points in (1, 2, 4) if run.trips > 1 else (1,):
+                schedule = map_kernel(run.graph, p.arch, Choice(keep=keep, points=points), sync=run.sync)
+                assert check(run, p.arch, schedule).differing == dict.fromkeys(run.outputs, 0)
+
+
+@given(
+    graph=networks(layers=4, side=9, channels=5),
+    arch=architectures(least=2048, most=16384),
+    keep=st.sampled_from([0.0, 0.5, 0.75]),
+    points=st.sampled_from([1, 2, 3]),
+    banks=st.sampled_from([None, 1, 2]),
+)
+def test_random_networks_give_the_same_bits_whatever_is_chosen(
+    graph: Graph, arch: Architecture, keep: float, points: int, banks: int | None
+) -> None:
+    data = arch.model_dump(mode="json")
+    for memory, sram in zip(data["memories"][1:], arch.on_chip, strict=True):
+        memory["banks"] = banks if sram.size % (banks or 1) == 0 else None
+    machine = load_data(Architecture, data)
+    x = np.random.default_rng(0).normal(size=(1, *graph.inputs["input"].shape))
+    for run in executed(graph, machine, "integrated_gradients", Numerics(), x, n_steps=6):
+        try:
+            choice = Choice(keep=keep, points=points if run.trips > 1 else 1)
+            schedule = map_kernel(run.graph, machine, choice, sync=run.sync)
+        except UserError:
+            assume(False)
+        verify(schedule, machine)
+        assert check(run, machine, schedule).equal
+        assert_clocks_agree(schedule.tiles, trips=2)

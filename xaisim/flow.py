@@ -98,7 +98,7 @@ def check_memory(experiment: Experiment, *, progress: Progress = quiet) -> tuple
     for run in device.runs:
         progress(f"check: {run.kernel}", 0, 1)
         try:
-            checked.append(check(run, p.arch))
+            checked.append(check(run, p.arch, wish=p.wish))
         except ValueError as error:
             raise UserError(f"the schedule of {run.kernel} for {p.arch.name} is wrong: {error}") from None
         if not checked[-1].equal:

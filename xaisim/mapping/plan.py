@@ -13,7 +13,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping.choice import Choice, given_mapping
 from xaisim.mapping.nest import Mapping
-from xaisim.mapping.placement import Placement, place
+from xaisim.mapping.placement import Placement, place, varying_tensors
 from xaisim.mapping.stages import Stage, Views, nest_of, stages
 from xaisim.mapping.streams import Problem, problem_of
 from xaisim.mapping.tiling import choose_mapping, depth_of, lacking
@@ -49,9 +49,10 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
     given = {name: (levels, tile) for name, levels, tile in choice.stages}
     _check_names(given, [stage.name for stage in parts], choice)
     placement = place(graph, parts, arch, keep=choice.keep, points=choice.points)
+    varying = varying_tensors(graph) if choice.points > 1 else frozenset()
     problems, mappings, bound = [], [], 0.0
     for stage, streams, free in zip(parts, placement.streams, placement.free, strict=True):
-        varies = choice.points > 1 and any(stream.point for stream in streams)
+        varies = any(node.name in varying for node in stage.nodes)
         nest = nest_of(stage)._replace(T=choice.points if varies else 1)
         problem = problem_of(stage, nest, streams)
         if stage.name in given:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xaisim.attribution.device import Tensor
+from xaisim.attribution.device import Launch, Tensor
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
-from xaisim.mapping.schedule import Schedule, map_kernel, verify
+from xaisim.mapping.schedule import Schedule
 from xaisim.numerics.devices import FixedDevice
 from xaisim.simulate.executor import execute
+from xaisim.simulate.mapper import DEFAULT_WISH, Wish, best_schedule
 
 Array = np.ndarray
 
@@ -69,11 +70,12 @@ class Checked:
         return not any(self.differing.values())
 
 
-def check(run: Run, arch: Architecture, schedule: Schedule | None = None, *, seed: int = 0) -> Checked:
-    """Map a launch (or take the given schedule), run it on modelled memories and compare its outputs."""
+def check(
+    run: Run, arch: Architecture, schedule: Schedule | None = None, *, wish: Wish = DEFAULT_WISH, seed: int = 0
+) -> Checked:
+    """Map a launch as it is timed (or take a schedule), run it on modelled memories and compare its outputs."""
     if schedule is None:
-        schedule = map_kernel(run.graph, arch, sync=run.sync)
-        verify(schedule, arch)
+        schedule, _ = best_schedule(Launch(run.kernel, run.graph, run.trips, run.sync), arch, wish)
     found = execute(schedule, arch, run.feeds, trips=-(-run.trips // schedule.plan.points), seed=seed)
     differing = {}
     for name, expected in run.outputs.items():

@@ -40,6 +40,8 @@ class _Finish(NamedTuple):
     parts: dict[Key, Part]
     targets: dict[str, Part]
     sums: Tile | None
+    points: tuple[int, int]
+    """Path points of the trip."""
 
 
 class Actions:
@@ -90,11 +92,16 @@ class Actions:
 
     def compute(self, row: int) -> Action:
         """Add the products of a tile to the sums that lie in the accumulator's memory."""
-        anchor = self.schedule.stages[self.tiles.stage[row]].anchor
+        stage = self.schedule.stages[self.tiles.stage[row]]
+        anchor, source = stage.anchor, stage.operand("input")
+        assert source is not None
         low, high = self.corners(row)
         c0, c1 = self.tiles.channels[row].tolist()
         output = Box(*self.tiles.region[row].tolist())
         used = {"psum" if tile.operand is None else tile.operand.role: tile for tile, _ in self.buffers.used(row)}
+        kept = [tile for tile, _ in self.buffers.used(row) if tile.name == source.name]
+        if kept:  # what stays on the chip lies where its maker put it
+            used["input"] = kept[0]
         x_tile, w_tile, sums = (_the(used, role, role) for role in ("input", "weight", "psum"))
         assert x_tile.operand is not None
         assert w_tile.operand is not None
@@ -156,7 +163,7 @@ class Actions:
                 before = made if low[0] > 0 else source
                 parts[node.name, False] = _the(before, node.name, node.name).part(low, high)
         targets = {o.name: _the(made, o.name, o.name).part(low, high) for o in stage.outputs}
-        task = _Finish(stage, output, held, parts, targets, source.get(_SUMS))
+        task = _Finish(stage, output, held, parts, targets, source.get(_SUMS), (low[0], high[0]))
         return Action(
             [p.runs for p in parts.values()], [p.runs for p in targets.values()], partial(self.finished, task)
         )
@@ -182,7 +189,7 @@ class Actions:
             windowed = node.op in WINDOW_OPS
             operands = [
                 values[arg] if arg in values else read[arg, windowed] if (arg, windowed) in read
-                else self.register(arg, trip) for arg in node.args
+                else self.register(arg, trip, task.points) for arg in node.args
             ]  # fmt: skip
             if windowed:
                 values[node.name] = window_values(node, operands, output, task.held)
@@ -208,11 +215,11 @@ class Actions:
         k0 = task.sums.low[1]
         return lifted + bias[output.c0 - k0 : output.c1 - k0].reshape(1, -1, 1, 1)
 
-    def register(self, name: str, trip: int) -> Array:
+    def register(self, name: str, trip: int, points: tuple[int, int]) -> Array:
         """Return a scalar, one per path point, or the coefficients of an upsampling."""
         if name in self.feeds:
             table = self.feeds[name]
-            return table if len(table) == 1 else table[trip * self.points : (trip + 1) * self.points]
+            return table if len(table) == 1 else table[trip * self.points + points[0] : trip * self.points + points[1]]
         value = self.schedule.graph.constants[name].value
         assert value is not None
         return value[None]
