@@ -37,7 +37,6 @@ from xaisim.attribution.methods import METHODS
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
-from xaisim.mapping.schedule import map_kernel
 from xaisim.models.load import load_model
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import Formats, Numerics
@@ -151,7 +150,6 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) ->
     cold = statistics.median(seconds(from_names) for _ in range(3))
     program = make()
     warm = median_seconds(lambda: time_program(program, arch), ROUNDS)
-    mapping = median_seconds(lambda: [map_kernel(launch.graph, arch, sync=launch.sync) for launch in program], ROUNDS)
     bodies = [(launched.schedule.tiles, launched.timing.trips) for launched in timing.launches]
     clock = median_seconds(lambda: [run_loop(tiles, trips) for tiles, trips in bodies], ROUNDS)
     return {
@@ -162,7 +160,6 @@ def measured(name: str, make: Callable[[], list[Launch]], arch: Architecture) ->
         "simulated_trips": max(launched.timing.simulated_trips for launched in timing.launches),
         "cold_ms": 1e3 * cold,
         "warm_ms": 1e3 * warm,
-        "mapping_ms": 1e3 * mapping,
         "clock_ms": 1e3 * clock,
         "cycles_per_second": timing.cycles / warm,
         "cycles_per_second_clock": timing.cycles / clock,
@@ -313,10 +310,10 @@ def _processor() -> str:
 
 def show(console: Console, result: dict[str, Any]) -> None:
     """Print our cases, the others, and the ratios."""
-    columns = ("cycles", "tiles", "cold ms", "warm ms", "mapping ms", "clock ms", "cycles/s", "clock's", "peak MB")
+    columns = ("cycles", "tiles", "cold ms", "warm ms", "clock ms", "cycles/s", "clock's", "peak MB")
     table = Table("ours", *columns)
     for r in result["ours"].values():
-        cells = (f"{r['cold_ms']:.0f}", f"{r['warm_ms']:.1f}", f"{r['mapping_ms']:.1f}", f"{r['clock_ms']:.2f}")
+        cells = (f"{r['cold_ms']:.0f}", f"{r['warm_ms']:.1f}", f"{r['clock_ms']:.2f}")
         rates = (f"{r['cycles_per_second']:.2g}", f"{r['cycles_per_second_clock']:.2g}")
         table.add_row(r["case"], f"{r['cycles']:,}", f"{r['rows']:,}", *cells, *rates, f"{r['peak_bytes'] / 1e6:.1f}")
     console.print(table)
