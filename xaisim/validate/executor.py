@@ -19,8 +19,8 @@ from xaisim.simulate.memory_check import RecordingDevice, Run, check
 from xaisim.validate.section import Cell, Section
 
 NETWORKS = ("cifar_cnn", "resnet18_tiny", "inception_v3_tiny")
-_STEPS = 2
-"""Path points of Integrated Gradients: a second trip finds the memories as the first one left them."""
+_STEPS = 4
+"""Path points of Integrated Gradients: several are in flight, or a trip finds memories as the last one left them."""
 
 
 class Line(NamedTuple):
