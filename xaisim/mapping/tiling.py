@@ -91,12 +91,12 @@ def lacking(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[s
     return "; ".join(f"they need {size} bytes of {name}, which has {free[name]} left" for name, size in short)
 
 
-def _candidates(problem: Problem, arch: Architecture) -> Array:
+def _candidates(problem: Problem, arch: Architecture, whole_points: bool) -> Array:
     """Return candidate tile sizes, a column per dimension of ``LOOPS``."""
     nest = problem.nest
     unroll = dict(arch.array.spatial.items()) if arch.array.kind == "unrolled" else {}
     axes = {
-        "T": [min(arch.array.count, nest.T) if arch.array.divide == "T" else 1],
+        "T": [nest.T if whole_points else min(arch.array.count, nest.T) if arch.array.divide == "T" else 1],
         "K": _axis(nest.K, unroll.get("K", 1) if problem.on_array else 1),
         "C": _axis(nest.C, unroll.get("C", 1)),
         "P": _axis(nest.P),
@@ -107,9 +107,9 @@ def _candidates(problem: Problem, arch: Architecture) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _sized(problem: Problem, arch: Architecture) -> tuple[Array, Array]:
+def _sized(problem: Problem, arch: Architecture, whole_points: bool) -> tuple[Array, Array]:
     """Return candidate tile sizes and the array's cycles on a tile of each; ``problem`` has no streams."""
-    sizes = _candidates(problem, arch)
+    sizes = _candidates(problem, arch, whole_points)
     cycles = np.zeros(len(sizes))
     if problem.on_array:
         cycles += _tile_cycles(problem, arch, *sizes.T)
@@ -120,7 +120,9 @@ def _sized(problem: Problem, arch: Architecture) -> tuple[Array, Array]:
 def _search(
     problem: Problem, level: int, arch: Architecture, free: tuple[tuple[str, int], ...], objective: Objective
 ) -> tuple[tuple[Loop, ...], float] | None:
-    sizes, array_cycles = _sized(replace(problem, streams=()), arch)
+    # A sum over points is through before the next output tile begins, so they run inside all other loops.
+    whole_points = problem.accumulates and level < depth_of(problem) - 1
+    sizes, array_cycles = _sized(replace(problem, streams=()), arch, whole_points)
     table = table_of(problem, level, arch, dict(free), energy=objective != "latency")
     tried = orders(problem)
     costs = bounds(sizes, array_cycles, table, np.array([[LOOPS.index(dim) for dim in order] for order in tried]))

@@ -200,7 +200,11 @@ class Actions:
             values[node.name] = result.reshape(len(result), *output.shape)
             if node.op == "accumulate":
                 values[node.name] += read[node.name, False]
-        return [pack(np.broadcast_to(values[name], part.shape), part.bits) for name, part in task.targets.items()]
+        # What is the same for all points is computed for each all the same, and written once.
+        return [
+            pack(np.broadcast_to(values[name][: part.shape[0]], part.shape), part.bits)
+            for name, part in task.targets.items()
+        ]
 
     def lifted(self, task: _Finish, trip: int, sums: Array) -> Array:
         """Bring the sums of every filter to their common scale, and add the biases that wait for it."""
