@@ -37,6 +37,7 @@ from xaisim.validate.executor import NETWORKS, table
 
 Array = np.ndarray
 OPTIONS: dict[str, dict[str, Any]] = {"integrated_gradients": {"n_steps": 4}}
+CHOICES = [Choice(keep=0.5), Choice(points=2), Choice(keep=0.75, points=4)]
 METHOD_NAMES = [name for name in METHODS if name != "gradcam"]
 
 
@@ -64,10 +65,10 @@ def machines(draw: Any, *, levels: bool = True) -> Architecture:
 def test_a_random_network_on_a_random_machine_gives_the_same_bits(
     data: Any, graph: Graph, arch: Architecture, chosen: Numerics
 ) -> None:
-    """With maps that stay on the chip where the order of addition is not part of the bits."""
+    """With maps that stay and several points in flight where the order of addition is not part of the bits."""
     method = data.draw(st.sampled_from(METHOD_NAMES))
     free = arch.array.accumulator != "saturate"
-    choice = data.draw(st.sampled_from([Choice(), *([Choice(keep=0.5)] if free else [])]))
+    choice = data.draw(st.sampled_from([Choice(), *(CHOICES if free else [])]))
     x = np.random.default_rng(0).normal(size=(1, *graph.inputs["input"].shape))
     try:
         for run in recorded(graph, arch, method, chosen, x, **OPTIONS.get(method, {})):

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from xaisim.mapping import walk as w
-from xaisim.mapping.tiles import Edge
+from xaisim.mapping.tiles import Edge, Kind
 
 Array = np.ndarray
-_BUFFER = int(Edge.BUFFER)
+_BUFFER, _COMPUTE = int(Edge.BUFFER), int(Kind.COMPUTE)
 
 
 def reuse_edges(out: w.Out) -> Array:
@@ -21,8 +21,25 @@ def reuse_edges(out: w.Out) -> Array:
     Within a stage the walk itself lets a buffer's next tile wait for the last.
     """
     uses, users = _uses(out)
-    edges = _walk_ranges(uses, users)
+    edges = _beside(out, _walk_ranges(uses, users))
     return np.unique(edges, axis=0).T if len(edges) else edges.T
+
+
+def _beside(out: w.Out, edges: Array) -> Array:
+    """Let the other arrays that begin sums in the same buffer wait like the one that comes first in the program."""
+    row = out.row
+    begins = (row[:, w.O_KIND] == _COMPUTE) & (row[:, w.O_C0] == 0)
+    target = edges[:, 1]
+    more = [edges]
+    for n in range(1, int(row[:, w.O_UNIT].max(initial=0)) + 1):
+        at = np.minimum(target + n, len(row) - 1)
+        same = begins[target] & begins[at] & (at == target + n) & (row[at, w.O_UNIT] == row[target, w.O_UNIT] + n)
+        found = edges[same].copy()
+        if not len(found):
+            break
+        found[:, 1] += n
+        more.append(found)
+    return np.concatenate(more)
 
 
 def _uses(out: w.Out) -> tuple[Array, Array]:

@@ -69,7 +69,13 @@ def choose_mapping(
         levels.append(loops)
         tile = Mapping((loops,)).tile(inside.nest)
         inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
-    return Mapping(tuple(levels)), bound
+    mapping = Mapping(tuple(levels))
+    short = lacking(
+        problem, mapping, arch, dict(free)
+    )  # a level is searched without the buffers that loops outside need
+    if short:
+        raise UserError(f"{arch.name}: {name} does not fit: with the tiles found, {short}")
+    return mapping, bound
 
 
 def depth_of(problem: Problem) -> int:
