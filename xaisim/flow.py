@@ -93,7 +93,7 @@ def check_memory(experiment: Experiment, *, progress: Progress = quiet) -> tuple
     device = p.device(calibrated(p, progress)[0], RecordingDevice)
     assert isinstance(device, RecordingDevice)
     device.class_known = experiment.target is not None
-    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, _target(p, device)[0], **p.options)
     checked = []
     for run in device.runs:
         progress(f"check: {run.kernel}", 0, 1)

@@ -76,10 +76,11 @@ def check(
     """Map a launch as it is timed (or take a schedule), run it on modelled memories and compare its outputs."""
     if schedule is None:
         schedule, _ = best_schedule(Launch(run.kernel, run.graph, run.trips, run.sync), arch, wish)
-    found = execute(schedule, arch, run.feeds, trips=-(-run.trips // schedule.plan.points), seed=seed)
+    trips = run.trips // schedule.plan.points
+    found = execute(schedule, arch, run.feeds, trips=trips, seed=seed)
     differing = {}
     for name, expected in run.outputs.items():
         last = np.asarray(expected.values)[-len(found[name]) :]  # DRAM keeps what the last trip left
         differing[name] = int((found[name] != last).sum())
     numbers = sum(values.size for values in found.values())
-    return Checked(run.kernel, schedule.tiles.rows * run.trips, numbers, differing)
+    return Checked(run.kernel, schedule.tiles.rows * trips, numbers, differing)
