@@ -136,7 +136,8 @@ def _use(out, row, allocation, writes):  # type: ignore[no-untyped-def] # numba
 def _row(out, stage, unit, kind, stream, hop):  # type: ignore[no-untyped-def] # numba
     i = out.counter[0]
     out.counter[0] = i + 1
-    out.row[i, :] = 0
+    for column in range(ROW_COLUMNS):
+        out.row[i, column] = 0
     out.row[i, O_STAGE], out.row[i, O_UNIT], out.row[i, O_KIND] = stage, unit, kind
     out.row[i, O_STREAM], out.row[i, O_HOP] = stream, hop
     return i
@@ -160,7 +161,8 @@ def _allocate(tables, out, state, stage, stream, hop, slot, row):  # type: ignor
     before = state.slot[h[H_SLOT] + slot]
     _wait_for_users(out, before, row, _BUFFER)
     state.slot[h[H_SLOT] + slot] = a
-    out.user[a, :] = -1
+    for unit in range(out.user.shape[1]):
+        out.user[a, unit] = -1
     allocation = out.allocation[a]
     allocation[A_MEMORY], allocation[A_STAGE], allocation[A_STREAM] = h[H_MEMORY], stage, stream
     allocation[A_HOP], allocation[A_SLOT], allocation[A_SIZE] = hop, slot, h[H_SIZE]
@@ -262,10 +264,9 @@ def _made_index(maker, t, k, p, q):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True)
-def _wait_for_makers(tables, out, s, stream, row, distance):  # type: ignore[no-untyped-def] # numba
+def _wait_for_makers(tables, out, s, stream, row, region, distance):  # type: ignore[no-untyped-def] # numba
     """Let a row that reads an operand wait for the last row that makes any of its part (makers end in order)."""
     r, stage = tables.stream[stream], tables.stage[s]
-    region = out.row[row, O_REGION : O_REGION + 6]
     point = (r[R_DIMS] >> T) & 1
     for v in range(r[R_SOURCE], r[R_SOURCE] + r[R_SOURCES]):
         source = tables.source[v]
@@ -316,7 +317,7 @@ def _load(tables, out, state, s, stream, hop, low, high, number):  # type: ignor
     if outermost:
         if r[R_CHOSEN] and out.counter[4] >= 0:
             _edge(out, out.counter[4], row, _DATA, 0)
-        _wait_for_makers(tables, out, s, stream, row, 0)
+        _wait_for_makers(tables, out, s, stream, row, out.row[row, O_REGION : O_REGION + 6], 0)
     else:
         outer = state.current[hop - 1]
         _edge(out, out.allocation[outer, A_FILLED], row, _DATA, 0)
@@ -344,7 +345,7 @@ def _load_all(tables, out, state, s, index, low, high, only):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def _read(tables, out, state, s, stream, row, vector):  # type: ignore[no-untyped-def] # numba
+def _read(tables, out, state, s, stream, row, low, high, vector):  # type: ignore[no-untyped-def] # numba
     """Let a computation wait for an operand and use it where it lies."""
     r = tables.stream[stream]
     if not r[R_KEPT]:
@@ -357,12 +358,9 @@ def _read(tables, out, state, s, stream, row, vector):  # type: ignore[no-untype
         if a >= 0:
             _use(out, row, a, 0)
     if not vector:  # the vector unit made it and takes its rows in order
-        own = out.row[row, O_REGION : O_REGION + 6].copy()
-        high = np.array([out.row[row, O_T1], own[1], out.row[row, O_C1], own[3], own[5]])
-        low = np.array([out.row[row, O_T0], own[0], out.row[row, O_C0], own[2], own[4]])
-        _operand_region(tables, s, stream, low, high, out.row[row, O_REGION : O_REGION + 6])
-        _wait_for_makers(tables, out, s, stream, row, 0)
-        out.row[row, O_REGION : O_REGION + 6] = own
+        region = np.empty(6, np.int64)
+        _operand_region(tables, s, stream, low, high, region)
+        _wait_for_makers(tables, out, s, stream, row, region, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -394,7 +392,7 @@ def _compute(tables, out, state, s, index, low, high):  # type: ignore[no-untype
         own[O_REGION + 4], own[O_REGION + 5] = low[Q], high[Q]
         for stream in range(stage[S_STREAM], stage[S_STREAM] + stage[S_STREAMS]):
             if tables.stream[stream, R_ROLE] == INPUT or tables.stream[stream, R_ROLE] == WEIGHT:
-                _read(tables, out, state, s, stream, row, False)
+                _read(tables, out, state, s, stream, row, low, high, False)
         if low[C] == 0 and array == 0:
             slot = state.version[hop] % tables.hop[hop, H_SLOTS]
             state.version[hop] += 1
@@ -422,7 +420,7 @@ def _finish(tables, out, state, s, index, low, high, step):  # type: ignore[no-u
                     _edge(out, out.user[a, unit], row, _DATA, 0)
             _use(out, row, a, 0)
         elif r[R_ROLE] == TAIL or (r[R_ROLE] < TAIL and not stage[S_ON_ARRAY]):
-            _read(tables, out, state, s, stream, row, True)
+            _read(tables, out, state, s, stream, row, low[deep], high[deep], True)
     for stream in streams:
         if tables.stream[stream, R_ROLE] == OUTPUT:
             _put(tables, out, state, s, stream, row, index, low, high, step)
@@ -497,7 +495,8 @@ def _keep(tables, out, s, stream):  # type: ignore[no-untyped-def] # numba
     """Take the place of a tensor that stays on the chip."""
     a, r = out.counter[2], tables.stream[stream]
     out.counter[2] = a + 1
-    out.user[a, :] = -1
+    for unit in range(out.user.shape[1]):
+        out.user[a, unit] = -1
     out.allocation[a, A_MEMORY], out.allocation[a, A_STAGE], out.allocation[a, A_STREAM] = r[R_MEMORY], s, stream
     out.allocation[a, A_HOP] = out.allocation[a, A_SLOT] = -1
     out.allocation[a, A_ADDRESS], out.allocation[a, A_SIZE] = r[R_ADDRESS], r[R_SIZE]
@@ -523,7 +522,8 @@ def _flush(tables, out, state, s, until):  # type: ignore[no-untyped-def] # numb
         row = _row(out, s, tables.seats[0] + tables.seats[1] - 1, _STORE, stream, tables.stream[stream, R_HOP])
         own = out.row[row]
         own[O_T0], own[O_T1] = q[3], q[4]
-        own[O_REGION : O_REGION + 6] = q[5:11]
+        for end in range(6):
+            own[O_REGION + end] = q[5 + end]
         _transfer(tables, s, stream, own)
         _wait_for_users(out, a, row, _DATA)
         _use(out, row, a, 0)
@@ -554,7 +554,7 @@ def _read_back(tables, out, s, first):  # type: ignore[no-untyped-def] # numba
     for row in range(first, out.counter[0]):
         stream = out.row[row, O_STREAM]
         if out.row[row, O_KIND] == _LOAD and out.row[row, O_STAGE] == s and tables.stream[stream, R_OWN]:
-            _wait_for_makers(tables, out, s, stream, row, 1)
+            _wait_for_makers(tables, out, s, stream, row, out.row[row, O_REGION : O_REGION + 6], 1)
 
 
 @njit(cache=True, nogil=True)
@@ -565,9 +565,16 @@ def _choose(tables, out, s):  # type: ignore[no-untyped-def] # numba
     maker = tables.maker[tensor]
     counts = maker[M_COUNT : M_COUNT + 4]
     last = out.made[_made_index(maker, counts[0] - 1, counts[1] - 1, counts[2] - 1, counts[3] - 1)]
-    out.row[row, O_REGION : O_REGION + 6] = out.row[out.made[maker[M_AT]], O_REGION : O_REGION + 6]
+    for end in range(6):
+        out.row[row, O_REGION + end] = out.row[out.made[maker[M_AT]], O_REGION + end]
     _edge(out, last, row, _DATA, 0)
     out.counter[4] = row
+
+
+@njit(cache=True, nogil=True)
+def _reset(index):  # type: ignore[no-untyped-def] # numba
+    for i in range(len(index)):
+        index[i] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -578,8 +585,8 @@ def walk(tables, out, state, depth):  # type: ignore[no-untyped-def] # numba
     stages = len(tables.stage)
     for s in range(stages):
         first, step, more = out.counter[0], 0, True
-        state.ends[:] = 0
-        index[:] = 0
+        state.ends[0] = state.ends[1] = 0
+        _reset(index)
         _bounds(tables, s, index, low, high)
         while more:
             _load_all(tables, out, state, s, index, low, high, False)
@@ -592,7 +599,7 @@ def walk(tables, out, state, depth):  # type: ignore[no-untyped-def] # numba
                 _flush(tables, out, state, s, step)
             step += 1
         if s + 1 < stages:  # the next stage's first weights go ahead of this one's last stores
-            index[:] = 0
+            _reset(index)
             _bounds(tables, s + 1, index, low, high)
             _load_all(tables, out, state, s + 1, index, low, high, True)
         _flush(tables, out, state, s, np.int64(1) << 62)
