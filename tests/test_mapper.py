@@ -131,6 +131,18 @@ def test_a_second_level_of_memory_passes_tiles_on(method: str) -> None:
         assert schedule.peak_bytes["shared"] <= arch.memories[1].size
 
 
+@pytest.mark.parametrize("objective", ["latency", "energy"])
+def test_a_large_network_maps_through_a_second_level(objective: str) -> None:
+    data = load_architecture("edge_systolic_16").model_dump(mode="json")
+    data["memories"].insert(1, {"name": "shared", "kind": "sram", "size": "256KiB", "bytes_per_cycle": 64,
+                                "holds": ["activation", "gradient", "weight"], "buffers": 2})  # fmt: skip
+    arch = load_data(Architecture, data)
+    (launch,) = dry_program(load_model("resnet18", "random", values=False).graph, "saliency")
+    schedule = map_kernel(launch.graph, arch, Choice(objective))  # type: ignore[arg-type]
+    verify(schedule, arch)
+    assert int(schedule.tiles.macs.sum()) == launch.graph.macs()
+
+
 # It finds better ones -------------------------------------------------------------------------------------------------
 
 

@@ -37,13 +37,17 @@ class Table(NamedTuple):
     """(2, 4): size, stride, dilation and input extent along rows and columns."""
     free: Array
     """Bytes left in each memory."""
+    outside: Array
+    """Iterations of the loops of outer levels, T K C P Q."""
     facts: Array
     """Taps of a filter, 1 if channel-wise, 1 if weights are read turned, vector operations per output, lanes,
     vector pipeline, DMA issue cycles, burst bytes."""
 
 
-def table_of(problem: Problem, level: int, arch: Architecture, free: dict[str, int], *, energy: bool) -> Table:
-    """Fill the table for one level of loops."""
+def table_of(
+    problem: Problem, level: int, arch: Architecture, free: dict[str, int], outside: tuple[int, ...], *, energy: bool
+) -> Table:
+    """Fill the table for one level of loops; ``outside`` counts the iterations around it."""
     names = list(free)
     rows, rates = [], []
     model = EnergyModel(arch) if energy else None
@@ -67,6 +71,7 @@ def table_of(problem: Problem, level: int, arch: Architecture, free: dict[str, i
         np.array([getattr(nest, dim) for dim in LOOPS], np.int64),
         np.array([(w.size, w.stride, w.dilation, w.extent) for w in (nest.rows, nest.columns)], np.int64),
         np.array([free[name] for name in names], np.int64),
+        np.array(outside, np.int64),
         np.array([
             nest.R * nest.S, problem.channelwise, problem.transposed, problem.work_per_output, arch.vector.lanes,
             arch.vector.pipeline_cycles, arch.dma.issue_cycles, arch.dram.burst_bytes,
@@ -99,21 +104,22 @@ def _tile(stream, table, size):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _counts(stream, count, order):  # type: ignore[no-untyped-def] # numba
-    """Return (different tiles, changes of the tile while the loops run, sums open at once)."""
-    distinct, inside, moves, open_sums = 1, 1, 1, 1
-    summing = False
+def _counts(stream, count, order, outside):  # type: ignore[no-untyped-def] # numba
+    """Return (different tiles, changes of the tile while the loops run, sums open at once, tiles of all levels)."""
+    distinct, inside, moves, open_sums, everywhere = 1, 1, 1, 1, 1
+    summing = outside[_C] > 1
     for d in order:
         inside *= count[d]
         if (stream[_DIMS] >> d) & 1:
             distinct *= count[d]
+            everywhere *= count[d] * outside[d]
             if count[d] > 1:
                 moves = inside
             if summing:
                 open_sums *= count[d]
         if d == _C and count[d] > 1:
             summing = True
-    return distinct, moves, open_sums
+    return distinct, moves, open_sums, everywhere
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -122,10 +128,10 @@ def _fits(table, order, count, used, tile, moves):  # type: ignore[no-untyped-de
     used[:] = 0
     for s in range(len(table.stream)):
         stream = table.stream[s]
-        distinct, changes, open_sums = _counts(stream, count, order)
-        held = min(distinct, stream[_BUFFERS])
+        distinct, changes, open_sums, everywhere = _counts(stream, count, order, table.outside)
+        held = min(everywhere, stream[_BUFFERS])
         if stream[_PSUM]:
-            held = min(distinct, held * open_sums)
+            held = min(everywhere, held * open_sums)
         memory = stream[_MEMORY]
         used[memory] += tile[s, 2] * held
         if used[memory] > table.free[memory]:

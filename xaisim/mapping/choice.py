@@ -69,6 +69,9 @@ class GivenMapping:
         found = []
         for stage, lines in self.kernel(name).stages.items():
             names = [key for key in lines if key != "tile"]
+            if not names:
+                where = f"{self.source}: kernels.{kernel_key(name)}.stages.{stage}"
+                raise UserError(f"{where}: a stage is given by its loops: write dram, or leave the stage out")
             expected = level_names(max(1, len(names)))
             if names != expected:
                 where = f"{self.source}: kernels.{kernel_key(name)}.stages.{stage}"
@@ -123,7 +126,7 @@ def given_mapping(problem: Problem, levels: tuple[str, ...], tile: str, depth: i
     mapping = Mapping(tuple(parse_level(text, sizes) for text in levels))
     for part in tile.split():
         dim, size = part[:1], part[1:]
-        if dim not in LOOPS or not size.isdigit():
+        if dim not in LOOPS or not size.isdecimal():
             raise ValueError(f"a tile is written 'K16 C64 P8 Q56' (got {part!r})")
         if int(size) != sizes[dim]:
             whole = int(getattr(problem.nest, dim))

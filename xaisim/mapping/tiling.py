@@ -58,21 +58,22 @@ def choose_mapping(
     ``free`` lists the bytes that are left in each on-chip memory after resident tensors.
     """
     levels: list[tuple[Loop, ...]] = []
-    inside, bound = problem, 0.0
+    inside, bound, outside = problem, 0.0, dict.fromkeys(LOOPS, 1)
     depth = depth_of(problem)
     for level in range(depth):
-        found = _search(inside, level, arch, free, objective)
+        around = tuple(outside[dim] for dim in LOOPS)
+        found = _search(inside, level, arch, free, objective, around, passes_on=level < depth - 1)
         if found is None:
             raise UserError(f"{arch.name}: {name} does not fit: {_smallest(inside, level, arch, dict(free))}")
         loops, cost = found
         bound = max(bound, cost)
         levels.append(loops)
+        for dim, count in Mapping((loops,)).counts(inside.nest):
+            outside[dim] *= count
         tile = Mapping((loops,)).tile(inside.nest)
         inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
     mapping = Mapping(tuple(levels))
-    short = lacking(
-        problem, mapping, arch, dict(free)
-    )  # a level is searched without the buffers that loops outside need
+    short = lacking(problem, mapping, arch, dict(free))
     if short:
         raise UserError(f"{arch.name}: {name} does not fit: with the tiles found, {short}")
     return mapping, bound
@@ -124,16 +125,26 @@ def _sized(problem: Problem, arch: Architecture, whole_points: bool) -> tuple[Ar
 
 @lru_cache(maxsize=16384)
 def _search(
-    problem: Problem, level: int, arch: Architecture, free: tuple[tuple[str, int], ...], objective: Objective
+    problem: Problem,
+    level: int,
+    arch: Architecture,
+    free: tuple[tuple[str, int], ...],
+    objective: Objective,
+    outside: tuple[int, ...],
+    *,
+    passes_on: bool,
 ) -> tuple[tuple[Loop, ...], float] | None:
     # A sum over points is through before the next output tile begins, so they run inside all other loops.
     whole_points = problem.accumulates and level < depth_of(problem) - 1
     sizes, array_cycles = _sized(replace(problem, streams=()), arch, whole_points)
-    table = table_of(problem, level, arch, dict(free), energy=objective != "latency")
+    table = table_of(problem, level, arch, dict(free), outside, energy=objective != "latency")
     tried = orders(problem)
     costs = bounds(sizes, array_cycles, table, np.array([[LOOPS.index(dim) for dim in order] for order in tried]))
     cycles, traffic, picojoules = np.moveaxis(costs, 2, 0).reshape(3, -1)
     bound = {"latency": cycles, "energy": picojoules, "edp": cycles * picojoules}[objective]
+    if passes_on:  # sums lie at the last level: cutting channels further out would leave all of them open
+        whole = np.tile(sizes[:, LOOPS.index("C")] == problem.nest.C, len(tried))
+        bound = np.where(whole, bound, np.inf) if np.isfinite(bound[whole]).any() else bound
     if not np.isfinite(bound).any():
         return None
     volume = np.tile(sizes.prod(axis=1), len(tried))

@@ -28,6 +28,12 @@ from xaisim.simulate.energy import energy_account
 _KEEP = (0.0, 0.25, 0.5, 0.75)
 _POINTS = (2, 5, 10)
 """Path points in flight to try: of each, the largest divisor of the number of trips that is not more."""
+_TRIED: dict[Objective, tuple[Objective, ...]] = {
+    "latency": ("latency",),
+    "energy": ("energy", "edp", "latency"),
+    "edp": ("edp", "latency", "energy"),
+}
+"""What stages are tiled for. Their bounds do not add up to energy or a product, so neighbours are timed, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +70,13 @@ def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architectur
     """Rank all candidates by the bound, time the best, and return the winner; ties go to the simpler one."""
     choices = _choices(graph, kernel, trips, arch, wish)
     rank = _Ranking(graph, arch)
-    by_points = rank.best([[replace(choices.base, keep=choices.keep[0], points=n) for n in choices.points]])
-    groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
-    plans = rank.best(groups) if len(choices.keep) > 1 else by_points
-    plans = list({plan.choice: plan for plan in [*by_points[:1], *plans]}.values())
+    plans: list[Plan] = []
+    for objective in _TRIED[wish.objective] if wish.search else (wish.objective,):
+        base = replace(choices.base, objective=objective)
+        by_points = rank.best([[replace(base, keep=choices.keep[0], points=n) for n in choices.points]])
+        groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
+        plans += by_points[:1] + (rank.best(groups) if len(choices.keep) > 1 else by_points)
+    plans = list({plan.choice: plan for plan in plans}.values())
     _check_order(graph, arch, plans, wish)
     if len(plans) == 1:
         return plans[0].choice
@@ -104,11 +113,16 @@ class _Ranking:
                 except UserError as error:  # more kept or more in flight may not fit
                     self.problem = self.problem or error
             if plans:
-                found += [plans[0], min(plans, key=lambda plan: plan.bound / plan.points)]
+                found += [plans[0], min(plans, key=_bound_per_point)]
         if not found:
             assert self.problem is not None
             raise self.problem
         return list({plan.choice: plan for plan in found}.values())
+
+
+def _bound_per_point(plan: Plan) -> float:
+    """Return the bound of one path point; of a product of energy and time, both shrink with the points in a trip."""
+    return plan.bound / plan.points ** (2 if plan.choice.objective == "edp" else 1)
 
 
 @dataclass(frozen=True, slots=True)
