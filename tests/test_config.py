@@ -263,3 +263,12 @@ def test_the_schema_for_editors_refuses_unknown_keys_and_wants_units() -> None:
     schema = json_schema(Machine)
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["Disk"]["properties"]["size"]["pattern"].endswith("(B|KiB|MiB|GiB)$")
+
+
+@pytest.mark.parametrize("number", ["100000000000000000000", "-1e13", "1e-30"])
+def test_a_number_that_no_machine_has_is_told(number: str) -> None:
+    class Rate(Config):
+        rate: float
+
+    with pytest.raises(UserError, match=r"rate: must be 0 or between 1e-09 and 1e\+12 in size \(got "):
+        load_yaml(Rate, "a.yaml", text=f"rate: {number}\n")

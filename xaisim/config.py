@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -275,6 +276,10 @@ def _plain_items(node: MappingNode, path: KeyPath, document: _Document, seen: se
             yield key, _plain(value_node, here, document, seen)
 
 
+_LEAST, _MOST = 1e-9, 1e12
+"""Numbers beyond these are no sizes, rates or cycles of a machine, and their sums would not fit 64 bits."""
+
+
 def _scalar(kind: str, text: str) -> Any:
     """Return a YAML 1.2 scalar as a Python value; raise ``ValueError`` with the rule for one that is not read."""
     if kind == "null":
@@ -284,9 +289,12 @@ def _scalar(kind: str, text: str) -> Any:
     if kind in ("int", "float"):
         base = {"0o": 8, "0x": 16}.get(text[:2].lower(), 10)
         try:
-            return int(text, base) if kind == "int" else float(re.sub(r"\.(?=inf|nan)|_", "", text.lower()))
+            number = int(text, base) if kind == "int" else float(re.sub(r"\.(?=inf|nan)|_", "", text.lower()))
         except ValueError:
             raise ValueError(f"not a number (got {text!r})") from None
+        if number and math.isfinite(number) and not _LEAST <= abs(number) <= _MOST:
+            raise ValueError(f"must be 0 or between {_LEAST:g} and {_MOST:g} in size (got {text})")
+        return number
     if kind not in ("str", "timestamp"):  # a date is text to us
         raise ValueError(f"tags such as {kind} are not read")
     if any("\ud800" <= character <= "\udfff" for character in text):
