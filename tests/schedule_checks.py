@@ -37,7 +37,7 @@ class Recorded:
 
 def record(graph: Graph, arch: Architecture, **choices: Any) -> Recorded:
     """Map a kernel and look up whose tile every load and store over the DRAM bus moves."""
-    return recorded(schedule_of(graph, plan_kernel(graph, arch, Choice(**choices)), arch))
+    return recorded(schedule_of(plan_kernel(graph, arch, Choice(**choices)), arch))
 
 
 def recorded(mapped: Schedule) -> Recorded:

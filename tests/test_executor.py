@@ -73,7 +73,7 @@ def test_a_random_network_on_a_random_machine_gives_the_same_bits(
     try:
         for run in recorded(graph, arch, method, chosen, x, **OPTIONS.get(method, {})):
             own = choice if run.trips > 1 else replace(choice, points=1)
-            schedule = schedule_of(run.graph, plan_kernel(run.graph, arch, own), arch, sync=run.sync)
+            schedule = schedule_of(plan_kernel(run.graph, arch, own), arch, sync=run.sync)
             verify(schedule, arch)
             checked = check(run, arch, schedule)
             assert checked.equal, checked

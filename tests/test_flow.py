@@ -34,7 +34,7 @@ KEYS = {
     "units.array": ("busy", "idle"),
     "traffic_bytes.dram": ("read", "write"),
     "energy_uj": ("total", "by_component"),
-    "memory": ("mask_bits", "index_bits"),
+    "memory": ("mask_bits", "index_bits", "on_chip_bits", "spilled_bits", "recomputed_bits"),
     "memory.peak_bytes": ("dram",),
 }
 RATES = {"mask_flip_rate", "zero_fraction", "saturated_fraction"}

@@ -20,7 +20,7 @@ from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
-from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, time_text
+from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, stored_text, time_text
 from xaisim.simulate.mapper import Wish, best_schedule
 
 
@@ -77,6 +77,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         f"{timing.cycles:,} cycles",
         f"    keep_on_chip: {choice.keep:g}  # share of a memory that feature maps may take",
         f"    points_in_flight: {choice.points}  # path points in a trip",
+        f"    recompute: [{', '.join(choice.recompute)}]  # masks and indices that backward makes again",
         "    stages:",
     ]
     for stage, problem, mapping in zip(schedule.stages, schedule.plan.problems, schedule.mappings, strict=True):
@@ -178,7 +179,7 @@ def report_text(report: Report) -> str:
             "energy",
             f"{energy_text(report.energy_uj.total)}, {watts:.3g} W, most in {most}",
         ),
-        ("stored", f"{report.memory.mask_bits:,} mask bits, {report.memory.index_bits:,} pool index bits"),
+        ("stored", stored_text(report)),
     ]
     if report.dram is not None:
         d = report.dram

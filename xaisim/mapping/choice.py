@@ -33,6 +33,8 @@ class Choice:
     """Share of a memory that feature maps may take, which then stay on the chip."""
     points: int = 1
     """Path points that a trip works on: weights are loaded once for all of them."""
+    recompute: tuple[str, ...] = ()
+    """ReLU masks and pool indices that backward computes again instead of keeping them, sorted."""
     stages: tuple[tuple[str, tuple[str, ...], str], ...] = ()
     """Stages whose loops are given: name, the text of every level, and the tile that is left (or nothing)."""
     source: str = ""
@@ -44,6 +46,7 @@ class KernelMapping(Config):
 
     keep_on_chip: Annotated[float, Field(ge=0, le=MOST_KEPT)] | None = None
     points_in_flight: Annotated[int, Field(ge=1, le=MOST_POINTS)] | None = None
+    recompute: list[str] | None = None
     stages: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 

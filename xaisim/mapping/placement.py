@@ -7,8 +7,8 @@ where a share of their memory is set aside for them (``keep``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import OPERANDS, Sram
@@ -49,7 +49,7 @@ def place(graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float 
     """
     varying = varying_tensors(graph) if points > 1 else frozenset()
     placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
-    _keep_masks(stages, arch, placement, points)
+    _keep_masks(graph, stages, arch, placement, points)
     if keep and max(arch.levels.values()) == 0:  # with several levels, maps pass through the memories in tiles
         _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
     types, levels = graph.types(), arch.levels
@@ -102,24 +102,47 @@ def staging_memories(operand: Operand, arch: Architecture) -> tuple[Sram, ...]:
     return chain or arch.memories_for("activation")
 
 
-def _keep_masks(stages: list[Stage], arch: Architecture, placement: Placement, points: int) -> None:
-    """Keep masks and indices on chip, largest first; leave room for the tiles of those that do not fit."""
+def _keep_masks(
+    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, points: int
+) -> None:  # fmt: skip
+    """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others."""
     chain = arch.memories_for("mask")
     if not chain:
         return
     memory = chain[-1]
-    made = {o.name: (points * slot_bytes(o.type.size_bits), s) for s in stages for o in s.outputs
-            if o.memory_class == "mask"}  # fmt: skip
+    views = Views(graph)
+    last = {source.name: s.index for s in stages for o in s.operands if o.memory_class == "mask"
+            for source in views.sources(o.name)}  # fmt: skip
+    made = [
+        (o.name, Kept(memory.name, 0, int(points * slot_bytes(o.type.size_bits)), s.index, last.get(o.name, s.index)))
+        for s in stages
+        for o in s.outputs
+        if o.memory_class == "mask"
+    ]
     room = memory.size if memory.holds == ("mask",) else memory.size // 2
-    if sum(size for size, _ in made.values()) > room:
-        room -= memory.size // 4
-    top = memory.size
-    for name, (size, stage) in sorted(made.items(), key=lambda item: (-item[1][0], item[0])):
-        if size <= room:
-            top, room = top - size, room - size
-            placement.resident[name] = Kept(memory.name, top, size, stage.index, len(stages))
+    for lowest in (memory.size - room, memory.size - room + memory.size // 4):
+        kept = _packed(made, stages, memory, lowest)
+        if len(kept) == len(made):
+            break
+    placement.resident |= kept
+    top = min((k.address for k in kept.values()), default=memory.size)
     for free in placement.free:
         free[memory.name] = top
+
+
+def _packed(
+    made: list[tuple[str, Kept]], stages: list[Stage], memory: Sram, lowest: int
+) -> dict[str, Kept]:  # fmt: skip
+    """Give addresses from ``lowest`` on: to what is stored, largest first, then to what is computed again.
+
+    What is stored lives together when forward ends; what is made later may lie where something is no longer read.
+    """
+    kept: dict[str, Kept] = {}
+    for name, wish in sorted(made, key=lambda item: (stages[item[1].first].anchor.backward, -item[1].size, item[0])):
+        address = _gap(kept.values(), memory, wish, lowest)
+        if address is not None:
+            kept[name] = replace(wish, address=address)
+    return kept
 
 
 def _keep_maps(
@@ -150,24 +173,25 @@ def _keep_maps(
             wishes.append((-(1 + readers[name]) / (1 + last[name] - first), size, first, name))
     for _, size, first, name in sorted(wishes):
         memory = staging_memories(made[name][0], arch)[-1]
-        address = _gap(placement, memory, size, first, last[name], keep)
+        wish = Kept(memory.name, 0, size, first, last[name])
+        address = _gap(placement.resident.values(), memory, wish, memory.size * (1 - keep))
         if address is not None:
-            placement.resident[name] = Kept(memory.name, address, size, first, last[name])
+            placement.resident[name] = replace(wish, address=address)
             for s in range(first, last[name] + 1):
                 placement.free[s][memory.name] = min(placement.free[s][memory.name], address)
 
 
-def _gap(placement: Placement, memory: Sram, size: int, first: int, last: int, keep: float) -> int | None:
-    """Return the highest address at which a tensor fits beside all that live with it, within the share set aside."""
+def _gap(others: Iterable[Kept], memory: Sram, wish: Kept, lowest: float) -> int | None:
+    """Return the highest address from ``lowest`` on at which a tensor fits beside all that live with it."""
     alive = sorted(
         (k.address, k.address + k.size)
-        for k in placement.resident.values()
-        if k.memory == memory.name and k.first <= last and first <= k.last
+        for k in others
+        if k.memory == memory.name and k.first <= wish.last and wish.first <= k.last
     )
     top = memory.size
     for start, stop in reversed(alive):
-        if top - stop >= size:
+        if top - stop >= wish.size:
             break
         top = min(top, start)
-    address = top - size
-    return address if address >= memory.size * (1 - keep) else None
+    address = top - wish.size
+    return address if address >= lowest else None

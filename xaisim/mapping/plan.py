@@ -14,6 +14,7 @@ from xaisim.ir.graph import Graph
 from xaisim.mapping.choice import Choice, given_mapping
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement, place, varying_tensors
+from xaisim.mapping.remat import rematerialise
 from xaisim.mapping.stages import Stage, Views, nest_of, stages
 from xaisim.mapping.streams import Problem, problem_of
 from xaisim.mapping.tiling import choose_mapping, depth_of, lacking
@@ -25,14 +26,21 @@ DEFAULT = Choice()
 class Plan:
     """Everything that mapping decided: the stages, their problems and mappings, and where tensors live."""
 
+    graph: Graph
+    """The kernel as it is mapped: with what backward computes again."""
     stages: tuple[Stage, ...]
     problems: tuple[Problem, ...]
     mappings: tuple[Mapping, ...]
     placement: Placement
     views: Views
     choice: Choice
-    bound: float
-    """The cost bound of a trip, summed over the stages that were tiled."""
+    bounds: tuple[float, ...]
+    """The cost bound of every stage in a trip; 0 for one that is given."""
+
+    @property
+    def bound(self) -> float:
+        """The cost bound of a trip."""
+        return sum(self.bounds)
 
     @property
     def points(self) -> int:
@@ -45,24 +53,27 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
 
     Raises ``UserError`` where a stage does not fit, or where a given mapping is wrong.
     """
+    graph = rematerialise(graph, choice.recompute)
     parts = stages(graph)
     given = {name: (levels, tile) for name, levels, tile in choice.stages}
     _check_names(given, [stage.name for stage in parts], choice)
     placement = place(graph, parts, arch, keep=choice.keep, points=choice.points)
     varying = varying_tensors(graph) if choice.points > 1 else frozenset()
-    problems, mappings, bound = [], [], 0.0
+    problems, mappings, bounds = [], [], []
     for stage, streams, free in zip(parts, placement.streams, placement.free, strict=True):
         varies = any(node.name in varying for node in stage.nodes)
         nest = nest_of(stage)._replace(T=choice.points if varies else 1)
         problem = problem_of(stage, nest, streams)
         if stage.name in given:
-            mapping = _given(stage, problem, *given[stage.name], arch, free, choice)
+            mapping, cost = _given(stage, problem, *given[stage.name], arch, free, choice), 0.0
         else:
             mapping, cost = choose_mapping(problem, arch, tuple(free.items()), stage.name, choice.objective)
-            bound += cost
         problems.append(problem)
+        bounds.append(cost)
         mappings.append(mapping)
-    return Plan(tuple(parts), tuple(problems), tuple(mappings), placement, Views(graph), choice, bound)
+    return Plan(
+        graph, tuple(parts), tuple(problems), tuple(mappings), placement, Views(graph), choice, tuple(bounds)
+    )  # fmt: skip
 
 
 def _check_names(given: dict[str, tuple[tuple[str, ...], str]], known: list[str], choice: Choice) -> None:

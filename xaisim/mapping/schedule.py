@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
 from xaisim.mapping.plan import DEFAULT, Plan, plan_kernel
 from xaisim.mapping.ports import port_edges
+from xaisim.mapping.remat import STORED_OPS
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
 from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, seats_of
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Array = np.ndarray
+
+
+class Fates(NamedTuple):
+    """Bits of ReLU masks and pool indices by what becomes of them between forward and backward."""
+
+    on_chip: int
+    spilled: int
+    """They wait in DRAM."""
+    recomputed: int
+    """Backward makes them again; nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,15 @@ class Schedule:
 
     def stored_bits(self, op: str) -> int:
         """Return the bits kept from forward to backward by ``positive`` (masks) or ``pool_index`` nodes."""
-        return sum(node.type.size_bits for node in self.graph.nodes if node.op == op)
+        return sum(node.type.size_bits for node in self.graph.nodes if node.op == op and not node.backward)
+
+    @property
+    def fates(self) -> Fates:
+        """What becomes of ReLU masks and pool indices, in bits of one path point."""
+        found = [node for node in self.graph.nodes if node.op in STORED_OPS]
+        kept = sum(node.type.size_bits for node in found if not node.backward and node.name in self.placement.resident)
+        again = sum(node.type.size_bits for node in found if node.backward)
+        return Fates(kept, sum(node.type.size_bits for node in found) - kept - again, again)
 
 
 def stage_graph(schedule: Schedule) -> nx.DiGraph:
@@ -121,16 +140,17 @@ def map_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT, *, sy
 
     With ``sync`` the host reads the first output (the logits) before anything that it chooses is loaded.
     """
-    return schedule_of(graph, plan_kernel(graph, arch, choice), arch, sync=sync)
+    return schedule_of(plan_kernel(graph, arch, choice), arch, sync=sync)
 
 
 def map_again(schedule: Schedule, arch: Architecture, *, sync: bool = False) -> Schedule:
     """Lower the plan of a schedule for another machine: one that differs in speed alone has the same tiles."""
-    return schedule_of(schedule.graph, schedule.plan, arch, sync=sync)
+    return schedule_of(schedule.plan, arch, sync=sync)
 
 
-def schedule_of(graph: Graph, plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedule:
+def schedule_of(plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedule:
     """Lower a plan to tiles in program order."""
+    graph = plan.graph
     layout = layout_of(graph, plan)
     if layout.size > arch.dram.size:
         raise UserError(

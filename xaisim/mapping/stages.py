@@ -208,8 +208,8 @@ class _Grouping:
         self.stage_of[node.name] = home.index
 
     def twin(self, node: Node) -> Stage | None:
-        """A pool's index comes out of the same comparison as its maximum."""
-        if node.op != "pool_index":
+        """A pool's index comes out of the same comparison as its maximum, unless backward makes it again."""
+        if node.op != "pool_index" or node.backward:
             return None
         for stage in reversed(self.stages):
             if stage.anchor.op == "maxpool" and stage.anchor.args == node.args and stage.anchor.attrs == node.attrs:

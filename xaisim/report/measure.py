@@ -91,7 +91,11 @@ def measure(
         overhead=(timing.cycles - inference.cycles) / inference.cycles,
         clock_mhz=arch.clock_mhz,
         latency_ms=timing.cycles / arch.clock_mhz / 1e3,
-        macs=Macs(forward=timing.macs - timing.macs_backward, backward=timing.macs_backward),
+        macs=Macs(
+            forward=timing.macs - timing.macs_backward,
+            backward=timing.macs_backward,
+            recomputed=timing.macs_recomputed,
+        ),
         utilisation=timing.macs / (timing.cycles * arch.peak_macs_per_cycle),
         roofline=_roofline(timing, arch),
         units={name: UnitCycles(busy=unit.busy, idle=unit.idle) for name, unit in timing.units.items()},
@@ -99,11 +103,7 @@ def measure(
             name: Traffic(read=timing.read_bytes[name], write=timing.write_bytes[name]) for name in timing.read_bytes
         },
         energy_uj=_energy(timing, arch),
-        memory=Memory(
-            mask_bits=max(t.schedule.stored_bits("positive") for t in timing.launches),
-            index_bits=max(t.schedule.stored_bits("pool_index") for t in timing.launches),
-            peak_bytes=timing.peak_bytes,
-        ),
+        memory=_memory(timing),
         dram=_dram_rows(timing),
         fidelity=None if values is None else _fidelity(values),
         accumulators=None if values is None else _accumulators(values, arch),
@@ -146,6 +146,20 @@ def _dram_rows(timing: ProgramTiming) -> DramRows | None:
     return DramRows(**{
         name: sum(int(getattr(dram, name).sum()) * trips for dram, trips in served) for name in DramRows.model_fields
     })  # fmt: skip
+
+
+def _memory(timing: ProgramTiming) -> Memory:
+    """Describe the kernel that has most to remember, masks and indices each."""
+    fates = [t.schedule.fates for t in timing.launches]
+    most = max(fates, key=sum)
+    return Memory(
+        mask_bits=max(t.schedule.stored_bits("positive") for t in timing.launches),
+        index_bits=max(t.schedule.stored_bits("pool_index") for t in timing.launches),
+        on_chip_bits=most.on_chip,
+        spilled_bits=most.spilled,
+        recomputed_bits=most.recomputed,
+        peak_bytes=timing.peak_bytes,
+    )
 
 
 def _energy(timing: ProgramTiming, arch: Architecture) -> Energy:

@@ -17,7 +17,7 @@ from xaisim.report.heatmap import HeatmapInfo, class_name, heatmap_info
 from xaisim.report.html import document, plot, table
 from xaisim.report.page_cycles import cycles_section, figures_of_cycles, launch_choice, longest_launch
 from xaisim.report.report import Accumulators, Completeness, Fidelity, Localisation, Report
-from xaisim.report.sentences import bytes_text, energy_text, of_roof, time_text, verdict
+from xaisim.report.sentences import bytes_text, energy_text, of_roof, recomputed_text, time_text, verdict
 
 
 def write_page(report: Report, path: str | Path, *, command: str | None = None) -> None:
@@ -258,7 +258,12 @@ def _memory(report: Report) -> str:
     masks, indices = report.memory.mask_bits, report.memory.index_bits
     text = "Nothing is kept from forward for backward."
     if masks or indices:
-        text = f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward."
+        text = (
+            f"Backward needs {masks:,} bits of ReLU masks and {indices:,} bits of pool indices kept from forward: "
+            f"{report.memory.on_chip_bits:,} on the chip, {report.memory.spilled_bits:,} in DRAM."
+        )
+    if report.memory.recomputed_bits:
+        text += f" {recomputed_text(report)}."
     if report.dram is not None:
         d = report.dram
         text += (

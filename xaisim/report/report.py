@@ -74,6 +74,8 @@ class Macs(Part):
 
     forward: int
     backward: int
+    recomputed: int
+    """Those of ``backward`` that only make ReLU masks again."""
 
 
 class Roofline(Part):
@@ -118,10 +120,16 @@ class Energy(Part):
 
 
 class Memory(Part):
-    """What backward needs from forward, and the fullest moment of each memory."""
+    """What backward needs from forward, of one path point, and the fullest moment of each memory.
+
+    What is kept from forward for backward waits on the chip or in DRAM; the rest is computed again.
+    """
 
     mask_bits: int
     index_bits: int
+    on_chip_bits: int
+    spilled_bits: int
+    recomputed_bits: int
     peak_bytes: dict[str, int]
 
 

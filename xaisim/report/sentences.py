@@ -78,6 +78,24 @@ def layers_text(report: Report) -> str:
     return ", ".join([f"{parts[0]} of its roofline", *parts[1:]])
 
 
+def stored_text(report: Report) -> str:
+    """Return ``98,432 mask bits, 24,576 pool index bits; all on the chip``, and what is computed again."""
+    m = report.memory
+    parts = [f"{m.mask_bits:,} mask bits, {m.index_bits:,} pool index bits"]
+    if m.spilled_bits:
+        parts.append(f"{m.on_chip_bits:,} on the chip, {m.spilled_bits:,} in DRAM")
+    elif m.on_chip_bits:
+        parts.append("all on the chip")
+    if m.recomputed_bits:
+        parts.append(recomputed_text(report))
+    return "; ".join(parts)
+
+
+def recomputed_text(report: Report) -> str:
+    """Return ``98,304 bits computed again with 25,001,984 MAC``."""
+    return f"{report.memory.recomputed_bits:,} bits computed again with {report.macs.recomputed:,} MAC"
+
+
 def verdict(report: Report) -> str:
     """Say in a line whether the map can be trusted and what it costs."""
     where = f"{time_text(report.latency_ms)} and {energy_text(report.energy_uj.total)} on {report.architecture}"

@@ -8,22 +8,25 @@ clock then times the best candidates, and what it says decides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from xaisim.attribution.device import Launch
-from xaisim.config import UserError
+from xaisim.config import UserError, did_you_mean
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
-from xaisim.mapping.choice import Choice, GivenMapping
+from xaisim.mapping.choice import Choice, GivenMapping, kernel_key
 from xaisim.mapping.order import saturating
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.plan import Plan, plan_kernel
+from xaisim.mapping.remat import recomputable
 from xaisim.mapping.schedule import Schedule, schedule_of, verify
 from xaisim.mapping.tiling import Objective
 from xaisim.simulate.clock import LoopTiming, run_loop
 from xaisim.simulate.energy import energy_account
+from xaisim.simulate.recompute import recomputing
 
 _KEEP = (0.0, 0.25, 0.5, 0.75)
 _POINTS = (2, 5, 10)
@@ -56,11 +59,11 @@ def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH)
     """
     remembered = _chosen if wish.given is None else _chosen.__wrapped__
     choice = remembered(launch.graph, launch.kernel, launch.trips, launch.sync, arch, wish)
-    return _timed(plan_kernel(launch.graph, arch, choice), launch.trips, launch.sync, launch.graph, arch)
+    return _timed(plan_kernel(launch.graph, arch, choice), launch.trips, launch.sync, arch)
 
 
-def _timed(plan: Plan, trips: int, sync: bool, graph: Graph, arch: Architecture) -> tuple[Schedule, LoopTiming]:
-    schedule = schedule_of(graph, plan, arch, sync=sync)
+def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Schedule, LoopTiming]:
+    schedule = schedule_of(plan, arch, sync=sync)
     verify(schedule, arch)
     return schedule, run_loop(schedule.tiles, trips // plan.points)
 
@@ -78,20 +81,37 @@ def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architectur
         plans += by_points[:1] + (rank.best(groups) if len(choices.keep) > 1 else by_points)
     plans = list({plan.choice: plan for plan in plans}.values())
     _check_order(graph, arch, plans, wish)
-    if len(plans) == 1:
-        return plans[0].choice
-    scores: list[tuple[float, int, Choice]] = []
-    for plan in plans:
-        try:
-            schedule, timing = _timed(plan, trips, sync, graph, arch)
-        except UserError as error:  # several path points may not fit the DRAM
-            rank.problem = error
-            continue
-        scores.append((_score(schedule, timing, arch, wish.objective), len(scores), plan.choice))
-    if not scores:
-        assert rank.problem is not None
-        raise rank.problem
-    return min(scores)[2]
+    score = _Clock(arch, trips, sync, wish.objective)
+    best = plans[0] if len(plans) == 1 else min(plans, key=score)
+    if choices.recompute:
+        again = recomputing(graph, arch, best)
+        if again is not best and score(again) < score(best):
+            best = again
+    if score.scores.get(best.choice) == math.inf:
+        assert score.problem is not None
+        raise score.problem
+    return best.choice
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Scores plans by the clock, each once; one that does not fit the DRAM scores infinity, and its reason is kept."""
+
+    arch: Architecture
+    trips: int
+    sync: bool
+    objective: Objective
+    scores: dict[Choice, float] = field(default_factory=dict)
+    problem: UserError | None = None
+
+    def __call__(self, plan: Plan) -> float:
+        if plan.choice not in self.scores:
+            try:
+                found = _score(*_timed(plan, self.trips, self.sync, self.arch), self.arch, self.objective)
+            except UserError as error:  # several path points may not fit the DRAM
+                self.problem, found = error, math.inf
+            self.scores[plan.choice] = found
+        return self.scores[plan.choice]
 
 
 @dataclass(slots=True)
@@ -132,12 +152,18 @@ class _Choices:
     base: Choice
     keep: Sequence[float]
     points: Sequence[int]
+    recompute: bool = False
+    """Whether to look for masks and indices to compute again."""
 
 
 def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wish) -> _Choices:
     given = wish.given.kernel(kernel) if wish.given else None
     stages = wish.given.stages(kernel) if wish.given else ()
     base = Choice(wish.objective, stages=stages, source=wish.given.source if wish.given else "")
+    if given is not None and given.recompute is not None:
+        base = replace(
+            base, recompute=_recomputed(graph, given.recompute, f"{base.source}: kernels.{kernel_key(kernel)}")
+        )
     if arch.array.accumulator == "saturate" or not wish.search:  # the order of addition is the simplest mapping's
         return _Choices(base, (0.0,), (1,))
     keeps: Sequence[float] = _KEEP
@@ -152,7 +178,20 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
             raise UserError(
                 f"{base.source}: kernels.{kernel}: points_in_flight must divide the {trips} trips (got {points[0]})"
             )
-    return _Choices(base, keeps, points)
+    return _Choices(base, keeps, points, recompute=given is None or given.recompute is None)
+
+
+def _recomputed(graph: Graph, names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the masks and indices that a file wants computed again; raise ``UserError`` for one that cannot be."""
+    known = recomputable(graph)
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known) or ";"
+            raise UserError(
+                f"{where}.recompute: no mask or index {name!r} that backward can compute again{near} choices: "
+                f"{', '.join(known) or 'none'}"
+            )
+    return tuple(sorted({*names}))
 
 
 def _score(schedule: Schedule, timing: LoopTiming, arch: Architecture, objective: Objective) -> float:
@@ -168,9 +207,13 @@ def _check_order(graph: Graph, arch: Architecture, plans: Sequence[Plan], wish: 
     if not names or wish.given is None:
         return
     simplest = plan_kernel(graph, arch)
+    found = {stage.name: mapping for stage, mapping in zip(simplest.stages, simplest.mappings, strict=True)}
     for plan in plans:
-        for stage, p, mine, theirs in zip(plan.stages, plan.problems, plan.mappings, simplest.mappings, strict=True):
-            if stage.anchor.name in names and mine.tile(p.nest)["C"] != theirs.tile(p.nest)["C"]:
+        for stage, p, mine in zip(plan.stages, plan.problems, plan.mappings, strict=True):
+            if stage.anchor.name not in names:
+                continue
+            theirs = found[stage.name]
+            if mine.tile(p.nest)["C"] != theirs.tile(p.nest)["C"]:
                 raise UserError(
                     f"{wish.given.source}: stages.{stage.name}: its sums saturate, so their order is part of the "
                     f"values; the tile must have C{theirs.tile(p.nest)['C']} (got C{mine.tile(p.nest)['C']})"

@@ -53,6 +53,8 @@ class ProgramTiming:
     units: dict[str, UnitAccount]
     macs: int
     macs_backward: int
+    """With those that are there only to make masks again."""
+    macs_recomputed: int
     read_bytes: dict[str, float]
     write_bytes: dict[str, float]
     energy: tuple[EnergyItem, ...]
@@ -95,6 +97,7 @@ def time_program(
         units=_units(timed, arch),
         macs=sum(int(t.schedule.tiles.macs.sum()) * t.timing.trips for t in timed),
         macs_backward=sum(_backward_macs(t.schedule) * t.timing.trips for t in timed),
+        macs_recomputed=sum(_recomputed_macs(t) * t.timing.trips for t in timed),
         read_bytes=reads,
         write_bytes=writes,
         energy=energy_account(runs, arch),
@@ -126,3 +129,10 @@ def _units(timed: Sequence[TimedLaunch], arch: Architecture) -> dict[str, UnitAc
 def _backward_macs(schedule: Schedule) -> int:
     backward = np.array([stage.anchor.backward for stage in schedule.stages])
     return int(schedule.tiles.macs[backward[schedule.tiles.stage]].sum())
+
+
+def _recomputed_macs(timed: TimedLaunch) -> int:
+    """Count the multiplications of stages that the kernel as it was launched does not have."""
+    launched = {node.name for node in timed.launch.graph.nodes}
+    added = np.array([stage.anchor.name not in launched for stage in timed.schedule.stages])
+    return int(timed.schedule.tiles.macs[added[timed.schedule.tiles.stage]].sum())
