@@ -24,6 +24,8 @@ from xaisim.config import UserError, load_data, shipped_names
 from xaisim.hardware import Architecture, load_architecture, systolic_cycles
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
+from xaisim.mapping.lower import run_walk
+from xaisim.mapping.plan import plan_kernel
 from xaisim.mapping.schedule import map_kernel, verify
 from xaisim.mapping.tiles import Edge, Kind, TileGraph, Unit
 from xaisim.models import load_model
@@ -236,6 +238,15 @@ def test_large_networks_map_on_every_board() -> None:
         verify(mapped, arch)
         assert int(mapped.tiles.macs.sum()) == 1_814_073_344
         assert all(mapped.peak_bytes[memory.name] <= memory.size for memory in arch.on_chip)
+
+
+@pytest.mark.parametrize("preset", ["pynq_z2", "eyeriss"])
+def test_the_walk_is_allotted_as_much_as_it_writes_and_not_much_more(preset: str) -> None:
+    arch = load_architecture(preset)
+    for launch in dry_program(load_model("resnet18_tiny", values=False).graph, "integrated_gradients"):
+        out = run_walk(plan_kernel(launch.graph, arch), arch, -1)
+        room = [table.base.nbytes / table.nbytes for table in (out.row, out.edge, out.allocation, out.access)]
+        assert all(1 <= times < 8 for times in room)
 
 
 # The host's choice ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from xaisim.hardware.array import Array as MacArray
 from xaisim.hardware.array import array_accesses, array_cycles
 from xaisim.hardware.memory import Sram
 from xaisim.ir.kernels import phases
-from xaisim.mapping import walk as w
+from xaisim.mapping import tables as w
+from xaisim.mapping.allot import Sizes, allot, written
 from xaisim.mapping.nest import LOOPS, Mapping
 from xaisim.mapping.plan import Plan
 from xaisim.mapping.stages import Stage
@@ -33,6 +34,7 @@ from xaisim.mapping.streams import (
     tile_bits,
 )
 from xaisim.mapping.tiles import Kind, Unit, seats_of
+from xaisim.mapping.walk import walk
 
 Array = np.ndarray
 
@@ -40,26 +42,9 @@ Array = np.ndarray
 def run_walk(plan: Plan, arch: Architecture, chosen_by: int) -> w.Out:
     """Walk all stages; the host chooses the class behind stage ``chosen_by`` (−1: never)."""
     tables, sizes, depth = _Tables(plan, arch, chosen_by).build()
-    out, state = _blank(tables, sizes, len(seats_of(arch)))
-    w.walk(tables, out, state, depth)
-    rows, edges, allocations, accesses = out.counter[:4]
-    return out._replace(
-        row=out.row[:rows], edge=out.edge[:edges], allocation=out.allocation[:allocations],
-        user=out.user[:allocations], access=out.access[:accesses],
-    )  # fmt: skip
-
-
-@dataclass(slots=True)
-class _Sizes:
-    """Upper bounds of what the walk writes."""
-
-    rows: int = 0
-    edges: int = 0
-    table: int = 0
-    slots: int = 0
-    made: int = 0
-    outputs: int = 0
-    fan_in: int = 0
+    out, state = allot(tables, sizes, depth, len(seats_of(arch)))
+    walk(tables, out, state)
+    return written(out)
 
 
 class _Tables:
@@ -76,9 +61,9 @@ class _Tables:
         self.hop: list[list[int]] = []
         self.source: list[tuple[int, ...]] = []
         self.maker: list[list[int]] = []
-        self.sizes = _Sizes()
+        self.sizes = Sizes()
 
-    def build(self) -> tuple[w.Tables, _Sizes, int]:
+    def build(self) -> tuple[w.Tables, Sizes, int]:
         for stage in self.plan.stages:
             for operand in stage.outputs:
                 self.tensors[operand.name] = len(self.tensors)
@@ -98,7 +83,7 @@ class _Tables:
 
     def add(self, stage: Stage, problem: Problem, mapping: Mapping) -> None:
         """Append a stage with its loops, streams, buffers and sources."""
-        nest, sizes, counts = problem.nest, self.sizes, mapping.counts(problem.nest)
+        nest, counts = problem.nest, mapping.counts(problem.nest)
         first_loop, first_stream = len(self.loop), len(self.stream)
         flat = [(level, loop) for level, loops in enumerate(mapping.levels) for loop in loops]
         for (level, loop), (dim, count) in zip(flat, counts, strict=True):
@@ -117,14 +102,10 @@ class _Tables:
         operands = self.plan.placement.operands[stage.index]
         for stream, operand, held in zip(problem.streams, operands, slots, strict=True):
             self.add_stream(stage, problem, mapping, stream, operand, held, cursor)
-        steps = math.prod(count for _, count in counts)
-        hops = sum(len(s.memories) for s in problem.streams)
-        sizes.rows += steps * (hops + self.arch.array.count + 1) + 2
-        sizes.outputs = max(sizes.outputs, steps * len(stage.outputs) + 1)
         for operand in stage.outputs:
             self.add_maker(problem, mapping, operand.name in self.plan.placement.resident)
-        sources = sum(row[w.R_SOURCES] for row in self.stream[first_stream:])
-        sizes.fan_in = max(sizes.fan_in, sources + hops * (len(self.seats) + 1) + 4)
+        arrays = self.arch.array.count
+        self.sizes.add_stage(problem, mapping, self.stream[first_stream:], self.hop, len(self.seats), arrays)
 
     def add_maker(self, problem: Problem, mapping: Mapping, kept: bool) -> None:
         """Append a tensor: it is made by stores of the outermost tiles, or on the chip by the smallest ones."""
@@ -182,9 +163,9 @@ class _Tables:
             address = base if up else self.plan.placement.free[stage.index][memory] - base - size
             self.hop.append([
                 self.memories.index(memory), level, held[hop], size, address, size if up else -size,
-                self.sizes.table, self.sizes.slots, self.unit(stream, hop), distinct,
+                self.sizes.tiles, self.sizes.slots, self.unit(stream, hop), distinct,
             ])  # fmt: skip
-            self.sizes.table += distinct
+            self.sizes.tiles += distinct
             self.sizes.slots += held[hop]
 
     def unit(self, stream: Stream, hop: int) -> int:
@@ -212,36 +193,6 @@ class _Tables:
 
 def _table(rows: list[Any], columns: int) -> Array:
     return np.array(rows, np.int64).reshape(-1, columns)
-
-
-def _blank(tables: w.Tables, sizes: _Sizes, units: int) -> tuple[w.Out, Any]:
-    """Return output tables that are large enough; memory that is not written is never touched."""
-    hops, tensors = len(tables.hop), len(tables.maker)
-    counter = np.zeros(6, np.int64)
-    counter[4] = -1
-    edges = sizes.rows * (sizes.fan_in + 2)
-    accesses = sizes.rows * (sizes.fan_in + 2)
-    out = w.Out(
-        row=np.empty((sizes.rows, w.ROW_COLUMNS), np.int64),
-        edge=np.empty((edges, 4), np.int64),
-        allocation=np.empty((sizes.rows + tensors, w.ALLOCATION_COLUMNS), np.int64),
-        user=np.empty((sizes.rows + tensors, units), np.int64),
-        access=np.empty((accesses, 3), np.int64),
-        made=np.full(sizes.made + 1, -1, np.int64),
-        tensor_allocation=np.full(tensors, -1, np.int64),
-        counter=counter,
-    )
-    state = w.State(
-        last=np.full(hops, -1, np.int64),
-        version=np.zeros(hops, np.int64),
-        current=np.full(hops, -1, np.int64),
-        table=np.full(sizes.table + 1, -1, np.int64),
-        slot=np.full(sizes.slots + 1, -1, np.int64),
-        filled=np.zeros(hops, np.int64),
-        queue=np.empty((sizes.outputs, w.QUEUE_COLUMNS), np.int64),
-        ends=np.zeros(2, np.int64),
-    )
-    return out, state
 
 
 # --- prices -----------------------------------------------------------------------------------------------------------

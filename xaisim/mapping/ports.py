@@ -14,7 +14,7 @@ from numba import njit
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import Sram
-from xaisim.mapping import walk as w
+from xaisim.mapping import tables as w
 from xaisim.mapping.tiles import Edge
 
 Array = np.ndarray

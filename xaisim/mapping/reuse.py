@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from xaisim.mapping import walk as w
+from xaisim.mapping import tables as w
 from xaisim.mapping.tiles import Edge, Kind
 
 Array = np.ndarray
@@ -53,7 +53,7 @@ def _uses(out: w.Out) -> tuple[Array, Array]:
     first, last = first[order], last[order]
     start = a[first, w.A_ADDRESS]
     uses = np.stack([a[first, w.A_MEMORY], start, start + a[first, w.A_SIZE], a[first, w.A_FILLED]], axis=1)
-    return uses, out.user[last]
+    return uses, out.allocation[last, w.A_USER :]
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,7 @@ from xaisim.config import UserError, format_bytes
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph
-from xaisim.mapping import walk
+from xaisim.mapping import tables as w
 from xaisim.mapping.choice import Choice
 from xaisim.mapping.hazards import check_buffers
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
@@ -181,11 +181,11 @@ def _with_dram_time(tiles: TileGraph, dram: Service, arch: Architecture) -> Tile
     return tiles._replace(occupy_cycles=occupy, read_bytes=read, write_bytes=write, edge_hold=hold)
 
 
-def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
+def _tile_graph(out: w.Out, plan: Plan, arch: Architecture) -> TileGraph:
     """Price the rows and add the edges of what they share: addresses and the bus."""
     rows, a = out.row, out.allocation
     prices = price(rows, plan, arch)
-    unit, occupy = rows[:, walk.O_UNIT], prices.occupy_cycles
+    unit, occupy = rows[:, w.O_UNIT], prices.occupy_cycles
     bus = _bus_edges(unit, arch)
     ports, port_hold = port_edges(out, prices.read_bytes, prices.write_bytes, arch)
     others = np.concatenate([out.edge.T, reuse_edges(out)], axis=1)
@@ -195,26 +195,26 @@ def _tile_graph(out: walk.Out, plan: Plan, arch: Architecture) -> TileGraph:
     order = np.lexsort((edges[2], edges[0], edges[1]))
     edges, hold = edges[:, order], hold[order]
     return TileGraph(
-        stage=rows[:, walk.O_STAGE],
+        stage=rows[:, w.O_STAGE],
         unit=unit,
-        kind=rows[:, walk.O_KIND],
+        kind=rows[:, w.O_KIND],
         occupy_cycles=occupy,
         latency_cycles=prices.latency_cycles,
         macs=prices.macs,
         read_bytes=prices.read_bytes,
         write_bytes=prices.write_bytes,
-        stream=rows[:, walk.O_STREAM],
-        region=rows[:, walk.O_REGION : walk.O_REGION + 6],
-        channels=rows[:, walk.O_C0 : walk.O_C1 + 1],
-        points=rows[:, walk.O_T0 : walk.O_T1 + 1],
+        stream=rows[:, w.O_STREAM],
+        region=rows[:, w.O_REGION : w.O_REGION + 6],
+        channels=rows[:, w.O_C0 : w.O_C1 + 1],
+        points=rows[:, w.O_T0 : w.O_T1 + 1],
         edge_from=edges[0],
         edge_to=edges[1],
         edge_kind=edges[2],
         edge_distance=edges[3],
         edge_hold=hold,
         allocations=Allocations(
-            a[:, walk.A_MEMORY], a[:, walk.A_ADDRESS], a[:, walk.A_SIZE], a[:, walk.A_FILLED], a[:, walk.A_RELEASED],
-            a[:, walk.A_STREAM], a[:, walk.A_SLOT],
+            a[:, w.A_MEMORY], a[:, w.A_ADDRESS], a[:, w.A_SIZE], a[:, w.A_FILLED], a[:, w.A_RELEASED],
+            a[:, w.A_STREAM], a[:, w.A_SLOT],
         ),
         accesses=Accesses(*out.access.T),
         units=seats_of(arch),
