@@ -65,6 +65,11 @@ REFUSED_OPTIONS = [
     ((*SALIENCY, "--numerics", "q16.65"), "numerics 'q16.65': a tensor has -60 to 60 fraction bits, not 65"),
     ((*SALIENCY, "--numerics", "u16.8"), "numerics 'u16.8': weights and gradients have a sign; write q16.8"),
     ((*SALIENCY, "--numerics", "q17.8"), "pynq_z2 has 16-bit multipliers; too wide: weights 17, activations 17, grad"),
+    (
+        (*SALIENCY, "--arch", "gemmini_16"),
+        "gemmini_16 has 8-bit multipliers; too wide: weights 16, activations 16, gradients 16 bits; numerics that fit: "
+        "fixed8",
+    ),
     ((*SALIENCY, "--target", "10"), "target 10 does not exist: cifar_cnn has classes 0 to 9"),
     ((*SALIENCY, "--target", "-1"), "options: target: must be greater than or equal to 0 (got -1)"),
     ((*SALIENCY, "--target", "cat"), "invalid value for '--target': 'cat' is not a valid integer (see 'xaisim explain"),

@@ -41,7 +41,7 @@ from xaisim.models.images import Sample, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice, FixedDevice
-from xaisim.numerics.formats import Formats, Numerics, load_numerics, parse_override
+from xaisim.numerics.formats import NAMED_NUMERICS, Formats, Numerics, load_numerics, parse_override
 from xaisim.simulate.mapper import Wish
 from xaisim.version import __version__
 
@@ -240,17 +240,16 @@ def _noted(problems: list[str]) -> Iterator[None]:
 def _check_widths(numerics: Numerics, arch: Architecture) -> None:
     """Refuse operands that are wider than the array's multipliers."""
     width = arch.array.multiplier_bits
-    wide = [
-        f"{name} {bits}"
-        for name, bits in (
-            ("weights", numerics.weights),
-            ("activations", numerics.activations),
-            ("gradients", numerics.gradients),
-        )
-        if bits > width
-    ]
+    wide = [f"{name} {bits}" for name, bits in _operand_widths(numerics).items() if bits > width]
     if wide:
-        raise UserError(f"{arch.name} has {width}-bit multipliers; too wide: {', '.join(wide)} bits")
+        fitting = [name for name, each in NAMED_NUMERICS.items() if max(_operand_widths(each).values()) <= width]
+        hint = f"; numerics that fit: {', '.join(fitting)}" if fitting else ""
+        raise UserError(f"{arch.name} has {width}-bit multipliers; too wide: {', '.join(wide)} bits{hint}")
+
+
+def _operand_widths(numerics: Numerics) -> dict[str, int]:
+    """Return the bits of what the multipliers read."""
+    return {name: getattr(numerics, name) for name in ("weights", "activations", "gradients")}
 
 
 def _check_overrides(p: Prepared) -> None:

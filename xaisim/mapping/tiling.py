@@ -57,6 +57,17 @@ def choose_mapping(
 
     ``free`` lists the bytes that are left in each on-chip memory after resident tensors.
     """
+    found = _tiled(problem, arch, free, objective)
+    if isinstance(found, str):
+        raise UserError(f"{arch.name}: {name} does not fit: {found}")
+    return found
+
+
+@lru_cache(maxsize=16384)
+def _tiled(
+    problem: Problem, arch: Architecture, free: tuple[tuple[str, int], ...], objective: Objective
+) -> tuple[Mapping, float] | str:
+    """Return what ``choose_mapping`` does, or what lacks."""
     levels: list[tuple[Loop, ...]] = []
     inside, bound, outside = problem, 0.0, dict.fromkeys(LOOPS, 1)
     depth = depth_of(problem)
@@ -64,7 +75,7 @@ def choose_mapping(
         around = tuple(outside[dim] for dim in LOOPS)
         found = _search(inside, level, arch, free, objective, around, passes_on=level < depth - 1)
         if found is None:
-            raise UserError(f"{arch.name}: {name} does not fit: {_smallest(inside, level, arch, dict(free))}")
+            return _smallest(inside, level, arch, dict(free))
         loops, cost = found
         bound = max(bound, cost)
         levels.append(loops)
@@ -74,9 +85,7 @@ def choose_mapping(
         inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
     mapping = Mapping(tuple(levels))
     short = lacking(problem, mapping, arch, dict(free))
-    if short:
-        raise UserError(f"{arch.name}: {name} does not fit: with the tiles found, {short}")
-    return mapping, bound
+    return f"with the tiles found, {short}" if short else (mapping, bound)
 
 
 def depth_of(problem: Problem) -> int:
