@@ -34,7 +34,7 @@ def walk_tile(array: GridArray, dims: dict[str, int], stride: tuple[int, int]) -
         work = one_pass(steps, dims, dict(zip(DIMS, start, strict=True)))
         moved, cycles = pass_cycles(array, work, steps, stride)
         full = full or cycles  # the first is full
-        assert all(cycles[cause] <= full[cause] for cause in cycles)
+        assert sum(cycles.values()) <= sum(full.values())  # a narrow pass may wait less and stream more
         walk.products += [product for done in work.values() for product in done]
         walk.elements |= set(work)
         walk.words = {name: walk.words[name] + moved[name] for name in walk.words}

@@ -113,19 +113,25 @@ def _drawn(generator: np.random.Generator, name: str, p: Parameter) -> np.ndarra
 
 @st.composite
 def arrays(draw: Any) -> dict[str, Any]:
-    """Draw a MAC array as the configuration has it."""
+    """Draw a MAC array as the configuration has it, one in four with a choice of forms."""
     widths = {"multiplier_bits": 16, "accumulator_bits": 48}
+    flexible = draw(st.integers(0, 3)) == 3
     if draw(st.booleans()):
-        spatial = {dim: draw(st.integers(1, 4)) for dim in draw(st.sets(st.sampled_from("KCPQRS"), max_size=3))}
+        one = st.dictionaries(st.sampled_from("KCPQRS"), st.integers(1, 4), max_size=3)
+        several = st.lists(
+            one, min_size=2, max_size=3, unique_by=lambda form: frozenset(d for d in form.items() if d[1] > 1)
+        )
+        spatial = draw(several if flexible else one)
         return {"kind": "unrolled", "spatial": spatial, "pipeline_cycles": draw(st.integers(0, 5)), **widths}
-    dataflow = draw(st.sampled_from(["os", "ws", "is"]))
+    one_flow = st.sampled_from(["os", "ws", "is"])
+    dataflow: Any = draw(st.lists(one_flow, min_size=2, unique=True) if flexible else one_flow)
     return {
         "kind": "systolic",
         "rows": draw(st.integers(1, 8)),
         "cols": draw(st.integers(1, 8)),
         "dataflow": dataflow,
-        "folds": draw(st.sampled_from(["serialised", "pipelined"])) if dataflow == "ws" else "serialised",
-        "drain": draw(st.booleans()) if dataflow == "os" else False,
+        "folds": draw(st.sampled_from(["serialised", "pipelined"])) if "ws" in dataflow else "serialised",
+        "drain": draw(st.booleans()) if "os" in dataflow else False,
         **widths,
     }
 

@@ -26,7 +26,7 @@ from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph, evaluate
 from xaisim.ir.graph import verify as verify_graph
 from xaisim.ir.types import TensorType
-from xaisim.mapping.choice import Choice, GivenMapping, KernelMapping, MappingFile
+from xaisim.mapping.choice import Choice, GivenMapping, GivenStage, KernelMapping, MappingFile
 from xaisim.mapping.plan import plan_kernel
 from xaisim.mapping.remat import recomputable, rematerialise
 from xaisim.mapping.schedule import Schedule, map_kernel
@@ -205,7 +205,7 @@ def test_traffic_is_what_a_hand_counts() -> None:
     for names in ((), ("stem.positive",)):
         plan = plan_kernel(launch.graph, arch, Choice(recompute=names))
         loops = {"conv2": "K by 4", "d_relu": "K by 2"}  # masks in tiles, each loaded once
-        stages = tuple((stage.name, (loops.get(stage.name, "whole"),), "") for stage in plan.stages)
+        stages = tuple(GivenStage(stage.name, (loops.get(stage.name, "whole"),)) for stage in plan.stages)
         schedules.append(map_kernel(launch.graph, arch, Choice(recompute=names, stages=stages)))
     stored, again = schedules
     assert stored.fates == (8 * 768, 8 * (384 + 192), 0)

@@ -27,6 +27,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
+    Tag,
     ValidationError,
     WithJsonSchema,
 )
@@ -399,8 +400,12 @@ def _model_at(annotation: Any, location: Sequence[str | int]) -> type[BaseModel]
 
 
 def _has_tag(member: Any, tag: str | int) -> bool:
-    member = get_args(member)[0] if get_origin(member) is Annotated else member
-    return any(tag in get_args(info.annotation) for info in member.model_fields.values())
+    if get_origin(member) is Annotated:
+        member, *notes = get_args(member)
+        if any(isinstance(note, Tag) and note.tag == tag for note in notes):
+            return True
+    fields: Mapping[str, Any] = getattr(member, "model_fields", {})
+    return any(tag in get_args(info.annotation) for info in fields.values())
 
 
 def _keys_of(model: type[BaseModel] | None) -> list[str]:

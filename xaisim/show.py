@@ -85,7 +85,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         tail = "".join(f" + {node.op}" for node in stage.tail)
         whole = " ".join(f"{dim}{getattr(nest, dim)}" for dim in "TKCPQRS" if dim != "T" or nest.T > 1)
         lines.append(f"      {stage.name}:  # {stage.anchor.op}{tail}, {whole}")
-        lines += [f"        {name}: {text}" for name, text in mapping_lines(mapping, problem).items()]
+        lines += [f"        {name}: {text}" for name, text in mapping_lines(mapping, problem, arch.array).items()]
         units = ", ".join(f"{unit.name.lower()} {busy[unit, i]:,}" for unit in Unit if busy[unit, i])
         used = f", {macs[i] / (busy[Unit.ARRAY, i] * arch.peak_macs_per_cycle):.0%} of the array" if macs[i] else ""
         kept = [o.name for o in stage.outputs if o.name in schedule.placement.resident]

@@ -93,6 +93,11 @@ class Architecture(Config):
         return sum(memory.size for memory in self.on_chip)
 
     @property
+    def alternatives(self) -> tuple[Architecture, ...]:
+        """The machine with its array in each of its forms; itself where the array has no choice."""
+        return (self,) if len(self.array.forms) == 1 else _alternatives(self)
+
+    @property
     def peak_macs_per_cycle(self) -> int:
         """The multiplications that the array starts in a cycle when it is full."""
         return self.array.macs_per_cycle
@@ -140,6 +145,11 @@ def _levels(on_chip: tuple[Sram, ...]) -> Mapping[str, int]:
     depth = max(len(chain) for chain in chains)
     passing = {memory.name: at for chain in chains for at, memory in enumerate(chain[:-1])}
     return MappingProxyType({memory.name: passing.get(memory.name, depth - 1) for memory in on_chip})
+
+
+@lru_cache(maxsize=64)
+def _alternatives(arch: Architecture) -> tuple[Architecture, ...]:
+    return tuple(arch.model_copy(update={"array": array}) for array in arch.array.alternatives)
 
 
 def load_architecture(name_or_path: str | Path) -> Architecture:

@@ -9,12 +9,12 @@ Sources: SCALE-Sim v2/v3 for serialised folds, ONNXim's ``systolic_ws`` for pipe
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from xaisim.config import RuleError
-from xaisim.hardware.array_base import AccumulatorPolicy, ArrayBase, FoldTerms
+from xaisim.hardware.array_base import AccumulatorPolicy, ArrayBase, FoldTerms, OneOrMore
 from xaisim.hardware.grid import GridArray, GridFold, Stride, grid_accesses, grid_cycles, grid_fold
 from xaisim.hardware.spatial import DIMS, Count, Dims, Spatial, ceil_div, larger
 
@@ -29,52 +29,58 @@ class UnrolledArray(ArrayBase):
     """Multipliers and adder trees that unroll some loops fully and start an iteration of the others each interval.
 
     With an ``initiation_interval`` of more than one cycle an iteration takes turns on as many fewer multipliers.
+    Of several unrollings the largest says how many there are; the others leave some idle.
     """
 
     kind: Literal["unrolled"]
-    spatial: Spatial
+    spatial: OneOrMore[Spatial]
     pipeline_cycles: int = Field(ge=0)
     initiation_interval: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _check_spatial(self) -> UnrolledArray:
-        if self.spatial.on_grid:
-            text = f"an unrolled array has no sides: write unrollings such as {{K: 16, C: 8}} (got {self.spatial})"
-            raise RuleError([(("spatial",), text)])
+        rule = "an unrolled array has no sides: write unrollings such as {K: 16, C: 8}"
+        problems = [(self.form_path(i), f"{rule} (got {form})") for i, form in enumerate(self.forms) if form.on_grid]
+        if problems:
+            raise RuleError(problems)
         return self
 
     @property
     def macs_per_cycle(self) -> int:
         """The number of multipliers of all arrays."""
-        unrolled = math.prod(extent for _, extent in self.spatial.items())
+        unrolled = max(math.prod(extent for _, extent in form.items()) for form in self.forms)
         return self.count * ceil_div(unrolled, self.initiation_interval)
 
     def __str__(self) -> str:
         interval = "" if self.initiation_interval == 1 else f", initiation interval {self.initiation_interval}"
-        return f"{self.times}unrolled {self.spatial}, pipeline {self.pipeline_cycles} cycles{interval}"
+        return f"{self.times}unrolled {self.forms_text}, pipeline {self.pipeline_cycles} cycles{interval}"
 
 
 class SystolicArray(ArrayBase):
     """A grid of processing elements; operands move one element per cycle.
 
     ``drain``: an output-stationary fold also shifts its results out through the rows before the next one starts.
-    Without it, results leave through a shadow register while the next fold streams.
+    Without it, results leave through a shadow register while the next fold streams. Of several dataflows, pipelined
+    folds are those of ws, and the drain that of os.
     """
+
+    form_key: ClassVar[str] = "dataflow"
 
     kind: Literal["systolic"]
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)
-    dataflow: Literal["os", "ws", "is"]
+    dataflow: OneOrMore[Literal["os", "ws", "is"]]
     folds: Literal["serialised", "pipelined"] = "serialised"
     drain: bool = False
 
     @model_validator(mode="after")
     def _check_modes(self) -> SystolicArray:
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        if self.folds == "pipelined" and self.dataflow != "ws":
-            problems.append((("folds",), f"pipelined folds need dataflow ws (got dataflow {self.dataflow!r})"))
-        if self.drain and self.dataflow != "os":
-            problems.append((("drain",), f"only dataflow os has a drain (got dataflow {self.dataflow!r})"))
+        got = " and ".join(repr(form) for form in self.forms)
+        if self.folds == "pipelined" and "ws" not in self.forms:
+            problems.append((("folds",), f"pipelined folds need dataflow ws (got dataflow {got})"))
+        if self.drain and "os" not in self.forms:
+            problems.append((("drain",), f"only dataflow os has a drain (got dataflow {got})"))
         if problems:
             raise RuleError(problems)
         return self
@@ -84,9 +90,14 @@ class SystolicArray(ArrayBase):
         """The number of processing elements of all arrays."""
         return self.count * self.rows * self.cols
 
+    def in_form(self, form: Any) -> Self:
+        """Return the array without the choice; folds are pipelined in ws alone, and only os has a drain."""
+        folds = self.folds if form == "ws" else "serialised"
+        return self.model_copy(update={"dataflow": form, "folds": folds, "drain": self.drain and form == "os"})
+
     def __str__(self) -> str:
         drain = ", drain" if self.drain else ""
-        return f"{self.times}systolic {self.rows}x{self.cols} {self.dataflow}, folds {self.folds}{drain}"
+        return f"{self.times}systolic {self.rows}x{self.cols} {self.forms_text}, folds {self.folds}{drain}"
 
 
 Array = Annotated[UnrolledArray | SystolicArray | GridArray, Field(discriminator="kind")]
@@ -104,14 +115,14 @@ def systolic_cycles(array: SystolicArray, M: Any, K: Any, N: Any) -> FoldTerms:
     tiles follow each other after max(M, 4, R) cycles, the first preload into an empty array costs 2R − 1 more.
     """
     rows, cols = array.rows, array.cols
-    on_rows, on_cols, streamed = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.dataflow]
+    on_rows, on_cols, streamed = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.form]
     folds = ceil_div(on_rows, rows) * ceil_div(on_cols, cols)
     skew = rows + cols - 2
     if array.folds == "pipelined":
         stream = larger(streamed, 4)
         wait_for_preload = larger(stream, rows) - stream
         return FoldTerms(folds, folds * wait_for_preload + 2 * rows - 1, folds * stream, skew + 0 * folds, 0 * folds)
-    load = 0 if array.dataflow == "os" else rows
+    load = 0 if array.form == "os" else rows
     drain = rows if array.drain else 0
     return FoldTerms(folds, folds * load, folds * streamed, folds * skew, folds * drain)
 
@@ -119,13 +130,13 @@ def systolic_cycles(array: SystolicArray, M: Any, K: Any, N: Any) -> FoldTerms:
 def unrolled_cycles(array: UnrolledArray, dims: Dims) -> Any:
     """Return one initiation interval per iteration of the loops that are left, plus the depth of the pipeline."""
     iterations: Any = 1
-    for dim, extent in array.spatial.items():
+    for dim, extent in array.form.items():
         iterations = iterations * ceil_div(dims[dim], extent)
     return iterations * array.initiation_interval + array.pipeline_cycles
 
 
 def array_cycles(array: Array, dims: Dims, *, stride: Stride = (1, 1)) -> Any:
-    """Return the cycles that the chip's arrays need for one tile, operands always at hand.
+    """Return the cycles that the chip's arrays, in their only form, need for one tile, operands always at hand.
 
     ``stride`` tells a grid how much of the input neighbouring outputs share; other arrays do not use that.
     """
@@ -160,7 +171,7 @@ def _accesses_of_one(array: Array, dims: Dims, accumulate: Any, stride: Stride) 
 
 def _unrolled_accesses(array: UnrolledArray, dims: Dims, accumulate: Any) -> dict[str, Any]:
     """Reduction loops run innermost with partial sums in registers; an operand is multicast to all its users."""
-    repeats = {dim: ceil_div(dims[dim], extent) for dim, extent in array.spatial.items()}
+    repeats = {dim: ceil_div(dims[dim], extent) for dim, extent in array.form.items()}
     pixels = dims["N"] * dims["P"] * dims["Q"]
     products = dims["C"] * dims["R"] * dims["S"]
     outputs = pixels * dims["K"]
@@ -175,9 +186,9 @@ def _unrolled_accesses(array: UnrolledArray, dims: Dims, accumulate: Any) -> dic
 def _systolic_accesses(array: SystolicArray, M: Any, K: Any, N: Any, accumulate: Any) -> dict[str, Any]:
     """The stationary operand is read once; a streamed one once per fold of the dimension that it lacks."""
     outputs = M * N
-    if array.dataflow == "os":
+    if array.form == "os":
         inputs, weights, passes = M * K * ceil_div(N, array.cols), K * N * ceil_div(M, array.rows), 1
-    elif array.dataflow == "ws":
+    elif array.form == "ws":
         inputs, weights, passes = M * K * ceil_div(N, array.cols), K * N, ceil_div(K, array.rows)
     else:
         inputs, weights, passes = M * K, K * N * ceil_div(M, array.cols), ceil_div(K, array.rows)

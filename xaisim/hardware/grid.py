@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from xaisim.config import Config, RuleError
-from xaisim.hardware.array_base import ArrayBase, FoldTerms
+from xaisim.hardware.array_base import ArrayBase, FoldTerms, OneOrMore
 from xaisim.hardware.spatial import DIMS, Dims, Spatial, ceil_div, larger, smaller
 
 Stride = tuple[int, int]
@@ -43,7 +43,7 @@ class GridArray(ArrayBase):
     kind: Literal["grid"]
     rows: int = Field(ge=1)
     cols: int = Field(ge=1)
-    spatial: Spatial
+    spatial: OneOrMore[Spatial]
     registers: PerOperand
     words_per_cycle: PerOperand
     pipeline_cycles: int = Field(ge=0)
@@ -51,15 +51,17 @@ class GridArray(ArrayBase):
     @model_validator(mode="after")
     def _check_spatial(self) -> GridArray:
         problems: list[tuple[tuple[str | int, ...], str]] = []
-        if not self.spatial.on_grid:
-            text = f"a grid needs what lies along its sides: rows: [...] and cols: [...] (got {self.spatial})"
-            problems.append((("spatial",), text))
-        for side in ("rows", "cols"):
-            asked, there = [one.most or 1 for one in self.spatial.side(side)], getattr(self, side)
-            if math.prod(asked) > there:
-                listed = " ".join(getattr(self.spatial, side))
-                text = f"{listed} take {math.prod(asked)} places, the grid has {there} {side}"
-                problems.append((("spatial", side), text))
+        for index, form in enumerate(self.forms):
+            at = self.form_path(index)
+            if not form.on_grid:
+                text = f"a grid needs what lies along its sides: rows: [...] and cols: [...] (got {form})"
+                problems.append((at, text))
+            for side in ("rows", "cols"):
+                asked, there = [one.most or 1 for one in form.side(side)], getattr(self, side)
+                if math.prod(asked) > there:
+                    listed = " ".join(getattr(form, side))
+                    text = f"{listed} take {math.prod(asked)} places, the grid has {there} {side}"
+                    problems.append(((*at, side), text))
         if self.accumulator == "saturate":
             text = "the order of addition in a grid is not modelled; choices: proven, wrap (got 'saturate')"
             problems.append((("accumulator",), text))
@@ -73,7 +75,7 @@ class GridArray(ArrayBase):
         return self.count * self.rows * self.cols
 
     def __str__(self) -> str:
-        return f"{self.times}grid {self.rows}x{self.cols}, {self.spatial}, registers {self.registers}"
+        return f"{self.times}grid {self.rows}x{self.cols}, {self.forms_text}, registers {self.registers}"
 
 
 class GridFold(NamedTuple):
@@ -120,7 +122,7 @@ def _places(array: GridArray, dims: Dims) -> dict[str, Any]:
     """Return the places of each loop: first what lies along the sides, then what replicates it."""
     places: dict[str, Any] = dict.fromkeys(DIMS, 1)
     left: dict[str, Any] = {"rows": array.rows, "cols": array.cols}
-    sides = {side: array.spatial.side(side) for side in left}
+    sides = {side: array.form.side(side) for side in left}
     first = [(side, listed[0]) for side, listed in sides.items() if listed]
     others = [(side, one) for side, listed in sides.items() for one in listed[1:]]
     for side, (dim, most) in first + others:

@@ -11,17 +11,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
 from xaisim.config import Config, UserError, did_you_mean, load_yaml
+from xaisim.hardware.array import Array
 from xaisim.mapping.nest import LOOPS, Mapping, level_text, parse_level
 from xaisim.mapping.streams import Problem
 from xaisim.mapping.tiling import Objective
 
 MOST_KEPT = 0.9
 MOST_POINTS = 64
+
+
+class GivenStage(NamedTuple):
+    """What a user says of a stage."""
+
+    name: str
+    levels: tuple[str, ...]
+    """The text of every level of loops; none where tiles are to be found."""
+    tile: str = ""
+    """The tile that the loops leave, or nothing."""
+    spatial: str = ""
+    """The form of the array, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +48,9 @@ class Choice:
     """Path points that a trip works on: weights are loaded once for all of them."""
     recompute: tuple[str, ...] = ()
     """ReLU masks and pool indices that backward computes again instead of keeping them, sorted."""
-    stages: tuple[tuple[str, tuple[str, ...], str], ...] = ()
-    """Stages whose loops are given: name, the text of every level, and the tile that is left (or nothing)."""
+    spatial: int | None = None
+    """The form of the array in which all stages run; None lets every stage have the one of least bound."""
+    stages: tuple[GivenStage, ...] = ()
     source: str = ""
     """The file that gives them, for messages."""
 
@@ -67,19 +81,20 @@ class GivenMapping:
         """Return what the file says of a kernel, or an empty mapping."""
         return self.file.kernels.get(kernel_key(name), KernelMapping())
 
-    def stages(self, name: str) -> tuple[tuple[str, tuple[str, ...], str], ...]:
-        """Return the stages of a kernel whose loops are given; raise ``UserError`` for a level that does not exist."""
+    def stages(self, name: str) -> tuple[GivenStage, ...]:
+        """Return the stages of a kernel that are given; raise ``UserError`` for a level that does not exist."""
         found = []
         for stage, lines in self.kernel(name).stages.items():
-            names = [key for key in lines if key != "tile"]
-            if not names:
+            names = [key for key in lines if key not in ("tile", "spatial")]
+            if not names and ("tile" in lines or "spatial" not in lines):
                 where = f"{self.source}: kernels.{kernel_key(name)}.stages.{stage}"
                 raise UserError(f"{where}: a stage is given by its loops: write dram, or leave the stage out")
-            expected = level_names(max(1, len(names)))
-            if names != expected:
+            expected = level_names(len(names))
+            if names and names != expected:
                 where = f"{self.source}: kernels.{kernel_key(name)}.stages.{stage}"
                 raise UserError(f"{where}: levels must be {', '.join(expected)} in this order (got {', '.join(names)})")
-            found.append((stage, tuple(lines[key] for key in names), lines.get("tile", "")))
+            levels = tuple(lines[key] for key in names)
+            found.append(GivenStage(stage, levels, lines.get("tile", ""), lines.get("spatial", "")))
         return tuple(found)
 
     def check_kernels(self, names: Sequence[str]) -> None:
@@ -109,16 +124,30 @@ def level_names(count: int) -> list[str]:
     return ["dram", *(f"level {level}" for level in range(1, count))]
 
 
-def mapping_lines(mapping: Mapping, problem: Problem) -> dict[str, str]:
-    """Return a stage's mapping as it stands in a file: the loops of every level and the tile inside."""
+def mapping_lines(mapping: Mapping, problem: Problem, array: Array) -> dict[str, str]:
+    """Return a stage's mapping as it stands in a file: loops of every level, the tile inside, the array's form."""
     names = level_names(len(mapping.levels))
     lines = {name: level_text(loops) for name, loops in zip(names, mapping.levels, strict=True)}
-    return {**lines, "tile": tile_text(mapping.tile(problem.nest))}
+    lines["tile"] = tile_text(mapping.tile(problem.nest))
+    if problem.on_array and len(array.forms) > 1:
+        lines["spatial"] = str(array.forms[mapping.spatial])
+    return lines
 
 
 def tile_text(tile: dict[str, int]) -> str:
     """Return ``K16 C64 P8 Q56``; path points only where there are several."""
     return " ".join(f"{dim}{tile[dim]}" for dim in LOOPS if dim != "T" or tile[dim] > 1)
+
+
+def given_form(problem: Problem, text: str, array: Array) -> int:
+    """Read the array's form of a stage; raise ``ValueError`` with the choices for one that it has not."""
+    if not problem.on_array:
+        raise ValueError(f"spatial: it does not run on the array (got {text!r})")
+    known = list(map(str, array.forms))
+    if text not in known:
+        near = did_you_mean(text, known) or ";"
+        raise ValueError(f"spatial: no form of this array (got {text!r}){near} choices: {'; '.join(known)}")
+    return known.index(text)
 
 
 def given_mapping(problem: Problem, levels: tuple[str, ...], tile: str, depth: int) -> Mapping:

@@ -262,12 +262,13 @@ def _price_arrays(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -
     stage_of = rows[computes, w.O_STAGE]
     memories = [memory.name for memory in arch.memories]
     firsts = np.searchsorted(stage_of, np.arange(len(plan.stages) + 1))
-    alone = arch.array.model_copy(update={"count": 1})
+    alone = arch.array.model_copy(update={"count": 1}).alternatives
     for s, (a, b) in enumerate(pairwise(firsts.tolist())):
         if a == b:
             continue
         mine, problem = computes[a:b], plan.problems[s]
-        cycles, macs, words = _array_work(problem, alone, rows[mine, w.O_REGION : w.O_T1 + 1].tobytes())
+        array = alone[plan.mappings[s].spatial]
+        cycles, macs, words = _array_work(problem, array, rows[mine, w.O_REGION : w.O_T1 + 1].tobytes())
         by_role = {stream.role: stream for stream in problem.streams}
         for role, name in (("input", "input_reads"), ("weight", "weight_reads"), ("psum", "psum_reads")):
             at = memories.index(by_role[role].memory)

@@ -29,9 +29,11 @@ class Loop(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """Loops of every level, outer first."""
+    """Loops of every level, outer first, and which of its forms the array takes for the innermost tile."""
 
     levels: tuple[tuple[Loop, ...], ...]
+    spatial: int = 0
+    """The array's form: an index into ``Array.alternatives``."""
 
     def tile(self, nest: Nest, level: int | None = None) -> dict[str, int]:
         """Return the extents of a full tile after the loops of levels 0 to ``level`` (of all levels by default)."""

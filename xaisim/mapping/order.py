@@ -24,7 +24,7 @@ def arrange(graph: Graph, arch: Architecture) -> Graph:
         return graph
     plan = plan_kernel(graph, arch)
     orders = {
-        stage.anchor.name: order_of(arch.array, mapping.tile(problem.nest)["C"])
+        stage.anchor.name: order_of(arch.array.alternatives[mapping.spatial], mapping.tile(problem.nest)["C"])
         for stage, problem, mapping in zip(plan.stages, plan.problems, plan.mappings, strict=True)
     }
     nodes = []
@@ -49,10 +49,10 @@ def order_of(array: Array, channels: int) -> Order:
     trees and keeps the sum in a register until the tile ends.
     """
     if isinstance(array, UnrolledArray):
-        spatial = array.spatial
-        return Order(channels, tree=(spatial.C, spatial.R, spatial.S))
+        tree = array.form
+        return Order(channels, tree=(tree.C, tree.R, tree.S))
     assert not isinstance(array, GridArray), "a grid's accumulators do not saturate"
-    return Order(channels, fold=None if array.dataflow == "os" else array.rows)
+    return Order(channels, fold=None if array.form == "os" else array.rows)
 
 
 def _saturates(accumulator: Accumulator | None) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from xaisim.config import UserError, did_you_mean
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Graph
-from xaisim.mapping.choice import Choice, given_mapping
+from xaisim.mapping.choice import Choice, GivenStage, given_form, given_mapping
+from xaisim.mapping.forms import choose_form, form_for
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement, place, varying_tensors
 from xaisim.mapping.remat import rematerialise
@@ -49,13 +50,13 @@ class Plan:
 
 
 def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> Plan:
-    """Tile every stage by the cost bound; stages that are given a mapping keep it.
+    """Tile every stage and choose the array's form for it by the cost bound; what is given stays as it is.
 
     Raises ``UserError`` where a stage does not fit, or where a given mapping is wrong.
     """
     graph = rematerialise(graph, choice.recompute)
     parts = stages(graph)
-    given = {name: (levels, tile) for name, levels, tile in choice.stages}
+    given = {stage.name: stage for stage in choice.stages}
     _check_names(given, [stage.name for stage in parts], choice)
     placement = place(graph, parts, arch, keep=choice.keep, points=choice.points)
     varying = varying_tensors(graph) if choice.points > 1 else frozenset()
@@ -64,10 +65,7 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
         varies = any(node.name in varying for node in stage.nodes)
         nest = nest_of(stage)._replace(T=choice.points if varies else 1)
         problem = problem_of(stage, nest, streams)
-        if stage.name in given:
-            mapping, cost = _given(stage, problem, *given[stage.name], arch, free, choice), 0.0
-        else:
-            mapping, cost = choose_mapping(problem, arch, tuple(free.items()), stage.name, choice.objective)
+        mapping, cost = _mapped(problem, given.get(stage.name, GivenStage(stage.name, ())), arch, free, choice)
         problems.append(problem)
         bounds.append(cost)
         mappings.append(mapping)
@@ -76,7 +74,30 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
     )  # fmt: skip
 
 
-def _check_names(given: dict[str, tuple[tuple[str, ...], str]], known: list[str], choice: Choice) -> None:
+def _mapped(
+    problem: Problem, given: GivenStage, arch: Architecture, free: dict[str, int], choice: Choice
+) -> tuple[Mapping, float]:
+    """Return the mapping of a stage and its bound, 0 where its loops are given."""
+    form = choice.spatial if problem.on_array else 0
+    if given.spatial:
+        try:
+            form = given_form(problem, given.spatial, arch.array)
+        except ValueError as error:
+            raise UserError(f"{choice.source}: stages.{given.name}: {error}") from None
+    if given.levels:
+        mapping = _given(given, problem, arch, free, choice)
+        if form is None:
+            form = form_for(problem, mapping, arch, choice.objective)
+        return mapping._replace(spatial=form), 0.0
+    left = tuple(free.items())
+    if form is None:
+        tiled = choose_form(problem, arch, left, given.name, choice.objective)
+        return tiled.mapping, tiled.bound
+    tiled = choose_mapping(problem, arch.alternatives[form], left, given.name, choice.objective)
+    return tiled.mapping._replace(spatial=form), tiled.bound
+
+
+def _check_names(given: dict[str, GivenStage], known: list[str], choice: Choice) -> None:
     for name in given:
         if name not in known:
             near = did_you_mean(name, known) or ";"
@@ -84,13 +105,12 @@ def _check_names(given: dict[str, tuple[tuple[str, ...], str]], known: list[str]
 
 
 def _given(
-    stage: Stage, problem: Problem, levels: tuple[str, ...], tile: str, arch: Architecture, free: dict[str, int],
-    choice: Choice,
+    given: GivenStage, problem: Problem, arch: Architecture, free: dict[str, int], choice: Choice
 ) -> Mapping:  # fmt: skip
-    """Return a mapping that the user gave, if it covers the nest and fits."""
-    where = f"{choice.source}: stages.{stage.name}"
+    """Return loops that the user gave, if they cover the nest and fit."""
+    where = f"{choice.source}: stages.{given.name}"
     try:
-        mapping = given_mapping(problem, levels, tile, depth_of(problem))
+        mapping = given_mapping(problem, given.levels, given.tile, depth_of(problem))
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     short = lacking(problem, mapping, arch, free)

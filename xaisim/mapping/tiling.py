@@ -1,6 +1,6 @@
 """Tiling: how large the tiles of a stage are and in which order they run, chosen by a vectorised cost bound.
 
-    choose_mapping(problem, arch, free, "conv1", "latency")      level by level, from the DRAM inwards
+    choose_mapping(problem, arch, free, "conv1", "latency").mapping      level by level, from the DRAM inwards
 
 The bound is the larger of array, vector and DMA time of the whole stage, or its energy, or their product; within 2 % of
 the least, less traffic wins.
@@ -9,9 +9,10 @@ the least, less traffic wins.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,26 @@ from xaisim.mapping.streams import Problem, buffer_plan, slot_bytes, tile_bits
 Array = np.ndarray
 Objective = Literal["latency", "energy", "edp"]
 """What a mapping is chosen for: cycles, energy, or their product (energy-delay product)."""
+
+
+class Cost(NamedTuple):
+    """What the bound says of a stage."""
+
+    cycles: float
+    picojoules: float
+    """Of transfers; 0 where the objective does not ask for energy."""
+
+    def bound(self, objective: Objective) -> float:
+        """Return what is to be least."""
+        return {"latency": self.cycles, "energy": self.picojoules, "edp": self.cycles * self.picojoules}[objective]
+
+
+class Tiled(NamedTuple):
+    """A mapping that was found, its bound, and what every level of loops contributes."""
+
+    mapping: Mapping
+    bound: float
+    costs: tuple[Cost, ...]
 
 
 def _axis(extent: int, unroll: int = 1) -> list[int]:
@@ -52,10 +73,10 @@ def orders(problem: Problem) -> tuple[str, ...]:
 
 def choose_mapping(
     problem: Problem, arch: Architecture, free: tuple[tuple[str, int], ...], name: str, objective: Objective
-) -> tuple[Mapping, float]:
-    """Return the mapping of least bound, and the bound; raise ``UserError`` where not even the smallest tile fits.
+) -> Tiled:
+    """Return the mapping of least bound; raise ``UserError`` where not even the smallest tile fits.
 
-    ``free`` lists the bytes that are left in each on-chip memory after resident tensors.
+    The array of ``arch`` has one form. ``free`` lists the bytes of each on-chip memory that resident tensors leave.
     """
     found = _tiled(problem, arch, free, objective)
     if isinstance(found, str):
@@ -66,10 +87,11 @@ def choose_mapping(
 @lru_cache(maxsize=16384)
 def _tiled(
     problem: Problem, arch: Architecture, free: tuple[tuple[str, int], ...], objective: Objective
-) -> tuple[Mapping, float] | str:
+) -> Tiled | str:
     """Return what ``choose_mapping`` does, or what lacks."""
     levels: list[tuple[Loop, ...]] = []
-    inside, bound, outside = problem, 0.0, dict.fromkeys(LOOPS, 1)
+    costs: list[Cost] = []
+    inside, outside = problem, dict.fromkeys(LOOPS, 1)
     depth = depth_of(problem)
     for level in range(depth):
         around = tuple(outside[dim] for dim in LOOPS)
@@ -77,7 +99,7 @@ def _tiled(
         if found is None:
             return _smallest(inside, level, arch, dict(free))
         loops, cost = found
-        bound = max(bound, cost)
+        costs.append(cost)
         levels.append(loops)
         for dim, count in Mapping((loops,)).counts(inside.nest):
             outside[dim] *= count
@@ -85,7 +107,9 @@ def _tiled(
         inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
     mapping = Mapping(tuple(levels))
     short = lacking(problem, mapping, arch, dict(free))
-    return f"with the tiles found, {short}" if short else (mapping, bound)
+    if short:
+        return f"with the tiles found, {short}"
+    return Tiled(mapping, max(cost.bound(objective) for cost in costs), tuple(costs))
 
 
 def depth_of(problem: Problem) -> int:
@@ -110,7 +134,7 @@ def lacking(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[s
 def _candidates(problem: Problem, arch: Architecture, whole_points: bool) -> Array:
     """Return candidate tile sizes, a column per dimension of ``LOOPS``."""
     nest = problem.nest
-    unroll = dict(arch.array.spatial.items()) if arch.array.kind == "unrolled" else {}
+    unroll = dict(arch.array.form.items()) if arch.array.kind == "unrolled" else {}
     axes = {
         "T": [nest.T if whole_points else min(arch.array.count, nest.T) if arch.array.divide == "T" else 1],
         "K": _axis(nest.K, unroll.get("K", 1) if problem.on_array else 1),
@@ -142,7 +166,7 @@ def _search(
     outside: tuple[int, ...],
     *,
     passes_on: bool,
-) -> tuple[tuple[Loop, ...], float] | None:
+) -> tuple[tuple[Loop, ...], Cost] | None:
     # A sum over points is through before the next output tile begins, so they run inside all other loops.
     whole_points = problem.accumulates and level < depth_of(problem) - 1
     sizes, array_cycles = _sized(replace(problem, streams=()), arch, whole_points)
@@ -161,20 +185,25 @@ def _search(
     best = near[np.lexsort((-volume[near], bound[near], traffic[near]))[0]]
     order, size = tried[best // len(sizes)], sizes[best % len(sizes)]
     steps = [Loop(dim, int(size[LOOPS.index(dim)])) for dim in order]
-    return tuple(loop for loop in steps if loop.step < getattr(problem.nest, loop.dim)), float(bound[best])
+    loops = tuple(loop for loop in steps if loop.step < getattr(problem.nest, loop.dim))
+    return loops, Cost(float(cycles[best]), float(picojoules[best]))
 
 
 def _tile_cycles(problem: Problem, arch: Architecture, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
     """Return array cycles of a full tile, its phases one after the other."""
-    total: Any = 0
+    stride = problem.nest.rows.stride, problem.nest.columns.stride
+    parts = phase_dims(problem, t, k, c, p, q)
+    return sum(array_cycles(arch.array, dims, stride=stride) for dims in parts)
+
+
+def phase_dims(problem: Problem, t: Any, k: Any, c: Any, p: Any, q: Any) -> Iterator[dict[str, Any]]:
+    """Yield what the array does for a full tile, phase by phase: the loop extents of each."""
     nest = problem.nest
     dy, dx = problem.dilation
     for _, _, rows, _, _ in phases(nest.R, nest.rows.padding, dy, nest.P):
         for _, _, columns, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
             if rows and columns:
-                dims = {"N": 1, "T": t, "K": k, "C": c, "P": -(-p // dy), "Q": -(-q // dx), "R": rows, "S": columns}
-                total = total + array_cycles(arch.array, dims, stride=(nest.rows.stride, nest.columns.stride))
-    return total
+                yield {"N": 1, "T": t, "K": k, "C": c, "P": -(-p // dy), "Q": -(-q // dx), "R": rows, "S": columns}
 
 
 def _smallest(problem: Problem, level: int, arch: Architecture, free: dict[str, int]) -> str:

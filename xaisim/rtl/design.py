@@ -53,6 +53,9 @@ class Design:
     """The most bits that the sums of a filter are shifted left behind the array: weights with a scale per channel."""
 
     def __post_init__(self) -> None:
+        if len(self.array.forms) > 1:
+            choices = ", ".join(self.array.forms)
+            raise UserError(f"dataflow: a circuit has one, the array lists several; name one of them: {choices}")
         width = self.array.multiplier_bits
         for name, format in (("inputs", self.inputs), ("weights", self.weights)):
             if format.bits > width:
@@ -122,7 +125,7 @@ class Design:
 
     def extents(self, M: int, K: int, N: int) -> Extents:
         """Return the product M×K · K×N as counted; raise ``UserError`` if it does not fit counters or memory."""
-        extents = Extents(*{"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[self.array.dataflow])
+        extents = Extents(*{"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[self.array.form])
         if min(extents) < 1 or max(extents) >= 1 << self.extent_bits:
             raise UserError(f"M, K, N: must lie between 1 and {(1 << self.extent_bits) - 1} (got {M}, {K}, {N})")
         if self.stationary and extents.rows > self.array.rows and extents.stream > self.depth:
@@ -171,7 +174,9 @@ def design_of(
     if not isinstance(arch.array, SystolicArray):
         raise UserError(f"{arch.name}: RTL is made of systolic arrays (got array kind {arch.array.kind!r})")
     given = {name: value for name, value in changes.items() if value is not None}
-    array = load_data(SystolicArray, {**arch.array.model_dump(mode="json"), **given}, "options: array")
+    listed = dict(zip(arch.array.forms, arch.array.alternatives, strict=True))
+    start = listed.get(given.get("dataflow"), arch.array)
+    array = load_data(SystolicArray, {**start.model_dump(mode="json"), **given}, "options: array")
     if depth is None:
         memory = arch.memory_for("psum")
         buffer = memory.size // (memory.buffers if isinstance(memory, Sram) else 1)

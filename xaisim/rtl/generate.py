@@ -44,7 +44,7 @@ def sample(design: Design) -> Product:
     rows, cols = design.array.rows, design.array.cols
     on_rows, on_cols, streamed = rows + rows // 2 + 1, cols + cols // 2 + 1, min(9, design.depth)
     order = {"os": (on_rows, streamed, on_cols), "ws": (streamed, on_rows, on_cols), "is": (on_cols, on_rows, streamed)}
-    M, K, N = order[design.array.dataflow]
+    M, K, N = order[design.array.form]
     drawn = np.random.default_rng(0)
     x = drawn.integers(max(design.inputs.low, -7), min(design.inputs.high, 7), (M, K), np.int64, endpoint=True)
     w = drawn.integers(max(design.weights.low, -7), min(design.weights.high, 7), (K, N), np.int64, endpoint=True)

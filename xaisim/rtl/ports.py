@@ -42,7 +42,7 @@ def requests(design: Design) -> dict[str, str]:
     if design.lift:
         y = f"y[{i}][index]" if design.array.dataflow == "is" else f"y[index][{i}]"
         found["lift"] = dict.fromkeys(left, f"bits to shift {y} left, before what it starts from joins")
-    return {name: lanes[design.array.dataflow] for name, lanes in found.items()}
+    return {name: lanes[design.array.form] for name, lanes in found.items()}
 
 
 def late_requests(design: Design) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def ports(design: Design) -> list[Port]:
     """Return every port besides clk and rst (synchronous), in order."""
     array, place = design.array, design.place_bits
     M, K, N = "M (rows of x and y)", "K (columns of x, rows of w)", "N (columns of w and y)"
-    meant = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.dataflow]
+    meant = {"os": (M, N, K), "ws": (K, N, M), "is": (K, M, N)}[array.form]
     found = [Port("start", False, 1, False, "begin a product; taken in a cycle with ready")]
     for name, extent in zip(("rows", "cols", "stream"), meant, strict=True):
         found.append(Port(name, False, design.extent_bits, False, f"{extent}, with start"))

@@ -72,21 +72,19 @@ def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Sche
 def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architecture, wish: Wish) -> Choice:
     """Rank all candidates by the bound, time the best, and return the winner; ties go to the simpler one."""
     choices = _choices(graph, kernel, trips, arch, wish)
-    rank = _Ranking(graph, arch)
-    plans: list[Plan] = []
-    for objective in _TRIED[wish.objective] if wish.search else (wish.objective,):
-        base = replace(choices.base, objective=objective)
-        by_points = rank.best([[replace(base, keep=choices.keep[0], points=n) for n in choices.points]])
-        groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
-        plans += by_points[:1] + (rank.best(groups) if len(choices.keep) > 1 else by_points)
-    plans = list({plan.choice: plan for plan in plans}.values())
-    _check_order(graph, arch, plans, wish)
-    score = _Clock(arch, trips, sync, wish.objective)
-    best = plans[0] if len(plans) == 1 else min(plans, key=score)
-    if choices.recompute:
-        again = recomputing(graph, arch, best)
-        if again is not best and score(again) < score(best):
-            best = again
+    rank, score = _Ranking(graph, arch), _Clock(arch, trips, sync, wish.objective)
+    found = []
+    for form in choices.forms:
+        plans = rank.candidates(choices, form)
+        _check_order(graph, arch, plans, wish)
+        if plans:
+            best = plans[0] if len(plans) == 1 else min(plans, key=score)
+            again = recomputing(graph, arch, best) if choices.recompute else best
+            found.append(again if again is not best and score(again) < score(best) else best)
+    if not found:
+        assert rank.problem is not None
+        raise rank.problem
+    best = found[0] if len(found) == 1 else min(found, key=score)
     if score.scores.get(best.choice) == math.inf:
         assert score.problem is not None
         raise score.problem
@@ -122,8 +120,18 @@ class _Ranking:
     arch: Architecture
     problem: UserError | None = None
 
+    def candidates(self, choices: _Choices, form: int | None) -> list[Plan]:
+        """Return what the clock is to look at, the simplest first, with the array in one form or in any."""
+        plans: list[Plan] = []
+        for objective in choices.objectives:
+            base = replace(choices.base, objective=objective, spatial=form)
+            by_points = self.best([[replace(base, keep=choices.keep[0], points=n) for n in choices.points]])
+            groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
+            plans += by_points[:1] + (self.best(groups) if len(choices.keep) > 1 else by_points)
+        return list({plan.choice: plan for plan in plans}.values())
+
     def best(self, groups: Sequence[Sequence[Choice]]) -> list[Plan]:
-        """Return the first plan that fits and the best of every group by the bound; raise if none fits at all."""
+        """Return the first plan that fits and the best of every group by the bound."""
         found: list[Plan] = []
         for group in groups:
             plans = []
@@ -134,9 +142,6 @@ class _Ranking:
                     self.problem = self.problem or error
             if plans:
                 found += [plans[0], min(plans, key=_bound_per_point)]
-        if not found:
-            assert self.problem is not None
-            raise self.problem
         return list({plan.choice: plan for plan in found}.values())
 
 
@@ -150,8 +155,11 @@ class _Choices:
     """What may be chosen, the simplest first."""
 
     base: Choice
-    keep: Sequence[float]
-    points: Sequence[int]
+    objectives: Sequence[Objective]
+    forms: Sequence[int | None] = (None,)
+    """Of an array that has several: the best one for every stage, and each for all stages."""
+    keep: Sequence[float] = (0.0,)
+    points: Sequence[int] = (1,)
     recompute: bool = False
     """Whether to look for masks and indices to compute again."""
 
@@ -164,8 +172,9 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
         base = replace(
             base, recompute=_recomputed(graph, given.recompute, f"{base.source}: kernels.{kernel_key(kernel)}")
         )
+    objectives = _TRIED[wish.objective] if wish.search else (wish.objective,)
     if arch.array.accumulator == "saturate" or not wish.search:  # the order of addition is the simplest mapping's
-        return _Choices(base, (0.0,), (1,))
+        return _Choices(base, ("latency",) if saturating(graph) else objectives)
     keeps: Sequence[float] = _KEEP
     points: Sequence[int] = [1]
     if trips > 1 and varying_tensors(graph):
@@ -178,7 +187,9 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
             raise UserError(
                 f"{base.source}: kernels.{kernel}: points_in_flight must divide the {trips} trips (got {points[0]})"
             )
-    return _Choices(base, keeps, points, recompute=given is None or given.recompute is None)
+    forms = (None, *range(len(arch.array.forms))) if len(arch.array.forms) > 1 else (None,)
+    recompute = given is None or given.recompute is None
+    return _Choices(base, objectives, forms, keeps, points, recompute)
 
 
 def _recomputed(graph: Graph, names: Sequence[str], where: str) -> tuple[str, ...]:
@@ -213,8 +224,10 @@ def _check_order(graph: Graph, arch: Architecture, plans: Sequence[Plan], wish: 
             if stage.anchor.name not in names:
                 continue
             theirs = found[stage.name]
-            if mine.tile(p.nest)["C"] != theirs.tile(p.nest)["C"]:
-                raise UserError(
-                    f"{wish.given.source}: stages.{stage.name}: its sums saturate, so their order is part of the "
-                    f"values; the tile must have C{theirs.tile(p.nest)['C']} (got C{mine.tile(p.nest)['C']})"
-                )
+            why = f"{wish.given.source}: stages.{stage.name}: its sums saturate, so their order is part of the values; "
+            got, must = mine.tile(p.nest)["C"], theirs.tile(p.nest)["C"]
+            if got != must:
+                raise UserError(f"{why}the tile must have C{must} (got C{got})")
+            if mine.spatial != theirs.spatial:
+                forms = arch.array.forms
+                raise UserError(f"{why}spatial must be {forms[theirs.spatial]} (got {forms[mine.spatial]})")
