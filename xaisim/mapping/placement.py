@@ -105,20 +105,24 @@ def staging_memories(operand: Operand, arch: Architecture) -> tuple[Sram, ...]:
 def _keep_masks(
     graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, points: int
 ) -> None:  # fmt: skip
-    """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others."""
+    """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others.
+
+    A place is theirs to the end, unless backward makes masks again: those may lie where one is no longer read.
+    """
     chain = arch.memories_for("mask")
     if not chain:
         return
     memory = chain[-1]
-    views = Views(graph)
-    last = {source.name: s.index for s in stages for o in s.operands if o.memory_class == "mask"
-            for source in views.sources(o.name)}  # fmt: skip
-    made = [
-        (o.name, Kept(memory.name, 0, int(points * slot_bytes(o.type.size_bits)), s.index, last.get(o.name, s.index)))
-        for s in stages
-        for o in s.outputs
-        if o.memory_class == "mask"
-    ]
+    masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask"]
+    last: dict[str, int] = {}
+    if any(stage.anchor.backward for _, stage in masks):
+        views = Views(graph)
+        last = {source.name: s.index for s in stages for o in s.operands if o.memory_class == "mask"
+                for source in views.sources(o.name)}  # fmt: skip
+    made = []
+    for operand, stage in masks:
+        size = int(points * slot_bytes(operand.type.size_bits))
+        made.append((operand.name, Kept(memory.name, 0, size, stage.index, last.get(operand.name, len(stages)))))
     room = memory.size if memory.holds == ("mask",) else memory.size // 2
     for lowest in (memory.size - room, memory.size - room + memory.size // 4):
         kept = _packed(made, stages, memory, lowest)
