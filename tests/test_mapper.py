@@ -23,9 +23,12 @@ from xaisim.config import UserError, load_data
 from xaisim.experiment import Experiment, Options, prepare
 from xaisim.flow import calibrated
 from xaisim.hardware import Architecture, load_architecture
+from xaisim.hardware.memory import Sram
 from xaisim.ir.graph import Graph
+from xaisim.mapping import placement
 from xaisim.mapping.choice import Choice, load_mapping
 from xaisim.mapping.nest import Loop, Mapping, level_text, parse_level
+from xaisim.mapping.placement import Kept
 from xaisim.mapping.plan import plan_kernel
 from xaisim.mapping.schedule import map_kernel, verify
 from xaisim.mapping.tiles import Unit
@@ -59,6 +62,16 @@ def test_maps_that_stay_on_the_chip_are_mapped_legally(
         except UserError:
             assume(False)
         assert_legal(recorded, arch)
+
+
+def test_what_is_kept_lies_beside_all_that_lives_with_it_though_they_overlap_in_address() -> None:
+    """Of two tensors that follow each other in time, one begins lower and ends higher than the other."""
+    memory = load_architecture("eyeriss").memory("global_buffer")
+    assert isinstance(memory, Sram)
+    top = memory.size
+    first, second = (Kept(memory.name, top - 72, 40, 6, 7), Kept(memory.name, top - 104, 96, 4, 5))
+    address = placement._gap([first, second], memory, Kept(memory.name, 0, 24, 0, 6), 0)
+    assert address == top - 104 - 24
 
 
 @given(graph=networks(layers=3, side=8, channels=4), arch=architectures(least=4096), points=st.sampled_from([2, 3, 4]))

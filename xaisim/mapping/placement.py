@@ -187,13 +187,13 @@ def _keep_maps(
 
 def _gap(others: Iterable[Kept], memory: Sram, wish: Kept, lowest: float) -> int | None:
     """Return the highest address from ``lowest`` on at which a tensor fits beside all that live with it."""
-    alive = sorted(
-        (k.address, k.address + k.size)
+    alive = [
+        (k.address + k.size, k.address)
         for k in others
         if k.memory == memory.name and k.first <= wish.last and wish.first <= k.last
-    )
+    ]
     top = memory.size
-    for start, stop in reversed(alive):
+    for stop, start in sorted(alive, reverse=True):  # those that follow each other in time may overlap in address
         if top - stop >= wish.size:
             break
         top = min(top, start)
