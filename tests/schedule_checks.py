@@ -294,7 +294,7 @@ def assert_resident_tensors_are_safe(mapped: Schedule, traces: list[Trace]) -> N
     types, tiles, resident = mapped.graph.types(), mapped.tiles, mapped.placement.resident
     for name, kept in resident.items():
         assert kept.size >= -(-types[name].size_bits // 8)
-        alive = mapped.placement.free[kept.first : kept.last + 1]
+        alive = mapped.placement.free[max(0, kept.first) : kept.last + 1]
         assert all(kept.address >= free[kept.memory] for free in alive)
     vector = tiles.unit == Unit.VECTOR
     masks = {o.name for stage in mapped.stages for o in stage.outputs if o.memory_class == "mask"}

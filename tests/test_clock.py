@@ -88,15 +88,17 @@ def tile_graphs(draw: Any) -> TileGraph:
     return tiles
 
 
-def trips_of(tiles: TileGraph, trips: int) -> list[Trace]:
+def trips_of(tiles: TileGraph, trips: int, begin: int = 0) -> list[Trace]:
     traces: list[Trace] = []
     for _ in range(trips):
-        traces.append(run_trip(tiles, traces[-1] if traces else None))
+        traces.append(run_trip(tiles, traces[-1] if traces else None, begin=begin))
     return traces
 
 
-def assert_clocks_agree(tiles: TileGraph, trips: int = 3) -> None:
-    for ours, reference in zip(trips_of(tiles, trips), run_reference(tiles, trips), strict=True):
+def assert_clocks_agree(tiles: TileGraph, trips: int = 3, *, begin: int = 0) -> None:
+    for ours, reference in zip(
+        trips_of(tiles, trips, begin), run_reference(tiles, trips, begin=begin), strict=True
+    ):  # fmt: skip
         for name in ("start", "end", "stall", "cause"):
             assert getattr(ours, name).tolist() == getattr(reference, name).tolist(), name
         used = np.unique(tiles.unit)

@@ -34,6 +34,7 @@ from xaisim.mapping.schedule import map_kernel, verify
 from xaisim.mapping.tiles import Unit
 from xaisim.models import load_model
 from xaisim.numerics.formats import Numerics
+from xaisim.simulate.clock import time_schedule
 from xaisim.simulate.energy import energy_account
 from xaisim.simulate.mapper import Wish, best_schedule
 from xaisim.simulate.memory_check import RecordingDevice, check
@@ -51,14 +52,15 @@ def program(name: str, method: str, **options: Any) -> list[Launch]:
     graph=networks(layers=4, side=9, channels=5),
     arch=architectures(),
     keep=st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+    stay=st.sampled_from([0.0, 0.5]),
     objective=st.sampled_from(["latency", "energy", "edp"]),
 )
-def test_maps_that_stay_on_the_chip_are_mapped_legally(
-    graph: Graph, arch: Architecture, keep: float, objective: str
+def test_what_stays_on_the_chip_is_mapped_legally(
+    graph: Graph, arch: Architecture, keep: float, stay: float, objective: str
 ) -> None:
     for launch in dry_program(graph, "saliency"):
         try:
-            recorded = record(launch.graph, arch, keep=keep, objective=objective)
+            recorded = record(launch.graph, arch, keep=keep, stay=stay, objective=objective)
         except UserError:
             assume(False)
         assert_legal(recorded, arch)
@@ -84,7 +86,7 @@ def test_several_path_points_in_flight_are_mapped_legally(graph: Graph, arch: Ar
     assert_legal(recorded, arch)
 
 
-@pytest.mark.parametrize("choice", [{"keep": 0.5}, {"points": 5}, {"keep": 0.25, "points": 2}])
+@pytest.mark.parametrize("choice", [{"keep": 0.5}, {"points": 5}, {"keep": 0.25, "points": 2, "stay": 0.5}])
 def test_a_shipped_network_is_mapped_legally_with_every_choice(choice: dict[str, Any]) -> None:
     arch = load_architecture("pynq_z2")
     launch = program("resnet18_tiny", "integrated_gradients", n_steps=10)[1]
@@ -306,14 +308,15 @@ def test_a_program_is_mapped_as_its_wish_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", ["pynq_z2", "zcu104", "edge_systolic_16_is"])
 @pytest.mark.parametrize("network", ["cifar_cnn", "resnet18_tiny"])
-def test_maps_kept_and_points_in_flight_give_the_same_bits_on_modelled_memories(network: str, preset: str) -> None:
+def test_what_stays_and_points_in_flight_give_the_same_bits_on_modelled_memories(network: str, preset: str) -> None:
     p = prepare(Experiment(model=network, arch=preset, options=Options(n_steps=4)))
     device = p.device(calibrated(p)[0], RecordingDevice)
     METHODS["integrated_gradients"].run(device, p.model.graph, p.sample.x, 3, **p.options)
     for run in device.runs:  # type: ignore[attr-defined]
-        for keep in (0.0, 0.5, 0.75):
+        for keep, stay in ((0.0, 0.0), (0.5, 0.25), (0.75, 0.0), (0.25, 0.5)):
             for points in (1, 2, 4) if run.trips > 1 else (1,):
-                schedule = map_kernel(run.graph, p.arch, Choice(keep=keep, points=points), sync=run.sync)
+                choice = Choice(keep=keep, stay=stay, points=points)
+                schedule = map_kernel(run.graph, p.arch, choice, sync=run.sync)
                 assert check(run, p.arch, schedule).differing == dict.fromkeys(run.outputs, 0)
 
 
@@ -321,11 +324,12 @@ def test_maps_kept_and_points_in_flight_give_the_same_bits_on_modelled_memories(
     graph=networks(layers=4, side=9, channels=5),
     arch=architectures(least=2048, most=16384),
     keep=st.sampled_from([0.0, 0.5, 0.75]),
+    stay=st.sampled_from([0.0, 0.5, 0.9]),
     points=st.sampled_from([1, 2, 3]),
     banks=st.sampled_from([None, 1, 2]),
 )
 def test_random_networks_give_the_same_bits_whatever_is_chosen(
-    graph: Graph, arch: Architecture, keep: float, points: int, banks: int | None
+    graph: Graph, arch: Architecture, keep: float, stay: float, points: int, banks: int | None
 ) -> None:
     data = arch.model_dump(mode="json")
     for memory, sram in zip(data["memories"][1:], arch.on_chip, strict=True):
@@ -334,10 +338,13 @@ def test_random_networks_give_the_same_bits_whatever_is_chosen(
     x = np.random.default_rng(0).normal(size=(1, *graph.inputs["input"].shape))
     for run in executed(graph, machine, "integrated_gradients", Numerics(), x, n_steps=6):
         try:
-            choice = Choice(keep=keep, points=points if run.trips > 1 else 1)
+            choice = Choice(keep=keep, stay=stay, points=points if run.trips > 1 else 1)
             schedule = map_kernel(run.graph, machine, choice, sync=run.sync)
         except UserError:
             assume(False)
         verify(schedule, machine)
         assert check(run, machine, schedule).equal
-        assert_clocks_agree(schedule.tiles, trips=2)
+        begin = time_schedule(schedule, 1).begin
+        assert_clocks_agree(schedule.tiles, trips=2, begin=begin)
+        if schedule.prologue is not None:
+            assert_clocks_agree(schedule.prologue.tiles, trips=1)

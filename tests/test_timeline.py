@@ -19,6 +19,7 @@ from xaisim.experiment import Experiment, Options
 from xaisim.flow import profile
 from xaisim.hardware import Architecture
 from xaisim.ir.graph import Graph
+from xaisim.mapping.prologue import OVER_TRIPS
 from xaisim.mapping.tiles import SEATS
 from xaisim.report import timeline
 from xaisim.report.counters import counters, drawn_trips, span_of
@@ -110,12 +111,15 @@ def test_the_events_of_a_trip_cover_the_busy_cycles_of_every_unit(path_report: R
     events = events_of(path_report)
     tracks = tracks_of(events)
     for t in path_report.run.timing.launches:
+        ahead: Counter[str] = Counter()
+        for e in tile_events(events, 0, t.start_cycle, t.start_cycle + t.cycles):
+            ahead[tracks[e["tid"]]] += e["args"]["cycles"]
         for trip in {1, t.timing.simulated_trips}:
             sums: Counter[str] = Counter()
             for e in tile_events(events, trip, t.start_cycle, t.start_cycle + t.cycles):
                 sums[tracks[e["tid"]]] += e["args"]["cycles"]
             for unit, seat in enumerate(SEATS):
-                assert sums[seat.name] * t.timing.trips == t.timing.busy[unit]
+                assert sums[seat.name] * t.timing.trips + ahead[seat.name] == t.timing.busy[unit]
 
 
 def test_stalls_fill_the_time_before_their_tile_and_name_the_cause(path_report: Report) -> None:
@@ -167,7 +171,8 @@ def test_phases_are_forward_backward_path_and_map(path_report: Report, gradcam_r
     def names(report: Report) -> set[str]:
         return {e["name"] for e in events_of(report) if e.get("cat") == "phase"}
 
-    assert names(path_report) == {"forward", "backward", "path"}
+    prologue = {"prologue"} if any(t.schedule.prologue for t in path_report.run.timing.launches) else set()
+    assert names(path_report) == {"forward", "backward", "path"} | prologue
     assert names(gradcam_report) == {"forward", "backward", "map"}
 
 
@@ -228,12 +233,17 @@ def test_tiles_on_the_path_are_marked_and_have_no_slack(path_report: Report) -> 
 
 def occupied_at(timing: Any, cycle: int, memory: int) -> int:
     """Return the bytes of a memory that tiles hold at a cycle of a launch, trip by trip from the definition."""
-    tiles, used, trace = timing.schedule.tiles, 0, None
-    a = tiles.allocations
+    tiles, used, trace, begin = timing.schedule.tiles, 0, None, 0
+    a, prologue = tiles.allocations, timing.schedule.prologue
+    if prologue is not None:  # what it loads stays
+        first, loaded = run_trip(prologue.tiles), prologue.tiles.allocations
+        begin = int(first.end.max())
+        live = (loaded.memory == memory) & (first.start[loaded.filled_by] <= cycle)
+        used += int(loaded.size_bytes[live].sum())
     for _ in range(timing.timing.trips):
-        trace = run_trip(tiles, trace)
+        trace = run_trip(tiles, trace, begin=begin)
         live = (a.memory == memory) & (trace.start[a.filled_by] <= cycle) & (cycle < trace.end[a.released_by])
-        used += int(a.size_bytes[live].sum())
+        used += int(a.size_bytes[live & (a.slot != OVER_TRIPS)].sum())
     return used
 
 
@@ -269,8 +279,9 @@ def assert_counters_are_possible(timing: ProgramTiming, arch: Architecture, poin
         moved = (both[:-1] * np.diff(bus.cycle)).sum()
         tiles = t.schedule.tiles
         per_trip = float((tiles.read_bytes + tiles.write_bytes)[:, 0].sum())
+        ahead = float(t.schedule.prologue.tiles.read_bytes[:, 0].sum()) if t.schedule.prologue else 0.0
         if t.timing.trips <= 2:
-            assert moved == pytest.approx(per_trip * t.timing.trips)
+            assert moved == pytest.approx(per_trip * t.timing.trips + ahead)
 
 
 @pytest.mark.parametrize("points", [3, 50, 10**6])

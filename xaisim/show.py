@@ -76,6 +76,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         f"  {kernel_key(launch.kernel)}:  # {timing.trips} trip{'s' if timing.trips > 1 else ''}, "
         f"{timing.cycles:,} cycles",
         f"    keep_on_chip: {choice.keep:g}  # share of a memory that feature maps may take",
+        f"    keep_over_trips: {choice.stay:g}  # share that weights and inputs may take, which are then loaded once",
         f"    points_in_flight: {choice.points}  # path points in a trip",
         f"    recompute: [{', '.join(choice.recompute)}]  # masks and indices that backward makes again",
         "    stages:",

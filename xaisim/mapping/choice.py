@@ -44,6 +44,8 @@ class Choice:
     objective: Objective = "latency"
     keep: float = 0.0
     """Share of a memory that feature maps may take, which then stay on the chip."""
+    stay: float = 0.0
+    """Share of a memory that weights and inputs may take, which then stay on the chip over all trips."""
     points: int = 1
     """Path points that a trip works on: weights are loaded once for all of them."""
     recompute: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class KernelMapping(Config):
     """The mapping of one kernel; what is left out is chosen."""
 
     keep_on_chip: Annotated[float, Field(ge=0, le=MOST_KEPT)] | None = None
+    keep_over_trips: Annotated[float, Field(ge=0, le=MOST_KEPT)] | None = None
     points_in_flight: Annotated[int, Field(ge=1, le=MOST_POINTS)] | None = None
     recompute: list[str] | None = None
     stages: dict[str, dict[str, str]] = Field(default_factory=dict)

@@ -23,6 +23,7 @@ from xaisim.mapping import tables as w
 from xaisim.mapping.allot import Sizes, allot, written
 from xaisim.mapping.nest import LOOPS, Mapping
 from xaisim.mapping.plan import Plan
+from xaisim.mapping.prologue import OVER_TRIPS, Kept, kept_over_trips
 from xaisim.mapping.stages import Stage
 from xaisim.mapping.streams import (
     Problem,
@@ -41,8 +42,10 @@ Array = np.ndarray
 
 def run_walk(plan: Plan, arch: Architecture, chosen_by: int) -> w.Out:
     """Walk all stages; the host chooses the class behind stage ``chosen_by`` (−1: never)."""
-    tables, sizes, depth = _Tables(plan, arch, chosen_by).build()
+    kept = kept_over_trips(plan, arch)
+    tables, sizes, depth = _Tables(plan, arch, chosen_by, kept).build()
     out, state = allot(tables, sizes, depth, len(seats_of(arch)))
+    _put_over_trips(out, kept)
     walk(tables, out, state)
     return written(out)
 
@@ -50,8 +53,8 @@ def run_walk(plan: Plan, arch: Architecture, chosen_by: int) -> w.Out:
 class _Tables:
     """Fills the integer tables of a kernel."""
 
-    def __init__(self, plan: Plan, arch: Architecture, chosen_by: int) -> None:
-        self.plan, self.arch, self.chosen_by = plan, arch, chosen_by
+    def __init__(self, plan: Plan, arch: Architecture, chosen_by: int, kept: list[Kept]) -> None:
+        self.plan, self.arch, self.chosen_by, self.kept = plan, arch, chosen_by, kept
         self.memories = [memory.name for memory in arch.memories]
         self.seats = seats_of(arch)
         self.tensors: dict[str, int] = {}
@@ -67,10 +70,16 @@ class _Tables:
         for stage in self.plan.stages:
             for operand in stage.outputs:
                 self.tensors[operand.name] = len(self.tensors)
+        made = len(self.tensors)
+        self.tensors |= {tensor.name: made + i for i, tensor in enumerate(self.kept)}
         depth = 1
         for stage, problem, mapping in zip(self.plan.stages, self.plan.problems, self.plan.mappings, strict=True):
             depth = max(depth, len(mapping.levels))
             self.add(stage, problem, mapping)
+        for _ in self.kept:  # nobody makes it within a trip
+            self.maker.append([self.sizes.made, *([1] * 4), *([1 << 62] * 4)])
+            self.sizes.made += 1
+            self.sizes.allocations += 1
         units = [seat.kind for seat in self.seats]
         seats = [0, units.count(Unit.DMA), units.index(Unit.ARRAY), units.count(Unit.ARRAY),
                  units.index(Unit.VECTOR), units.index(Unit.HOST), int(self.arch.array.divide == "T")]  # fmt: skip
@@ -195,6 +204,18 @@ def _table(rows: list[Any], columns: int) -> Array:
     return np.array(rows, np.int64).reshape(-1, columns)
 
 
+def _put_over_trips(out: w.Out, kept: list[Kept]) -> None:
+    """Begin with what the prologue has put on the chip: the first allocations, of the last tensors."""
+    out.counter[w.N_ALLOCATIONS] = len(kept)
+    first = len(out.tensor_allocation) - len(kept)
+    for i, tensor in enumerate(kept):
+        out.tensor_allocation[first + i] = i
+        a = out.allocation[i]
+        a[:] = -1  # nobody fills or has used it
+        a[w.A_MEMORY], a[w.A_STAGE], a[w.A_STREAM] = tensor.memory, tensor.stage, tensor.stream
+        a[w.A_ADDRESS], a[w.A_SIZE], a[w.A_SLOT] = tensor.address, tensor.size, OVER_TRIPS
+
+
 # --- prices -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,13 +268,16 @@ def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture
 def _ends(rows: Array, plan: Plan, memories: list[str]) -> tuple[Array, Array]:
     """Return the outer and the inner memory of every transfer."""
     hops: list[tuple[int, int]] = []
+    direct: list[int] = []
     for problem in plan.problems:
         for stream in problem.streams:
+            direct.append(memories.index(stream.memory))
             if stream.levels != (-1,):
                 chain = [0, *(memories.index(memory) for memory in stream.memories)]
                 hops += list(pairwise(chain))
-    ends = np.array(hops, np.int64).reshape(-1, 2)[rows[:, w.O_HOP]]
-    return ends[:, 0], ends[:, 1]
+    ends = np.array([*hops, (0, 0)], np.int64)[rows[:, w.O_HOP]]
+    whole = rows[:, w.O_HOP] < 0  # a tensor that is loaded as a whole
+    return np.where(whole, 0, ends[:, 0]), np.where(whole, np.array(direct)[rows[:, w.O_STREAM]], ends[:, 1])
 
 
 def _price_arrays(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:

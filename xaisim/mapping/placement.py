@@ -1,7 +1,7 @@
 """Placement: which memories each operand passes through, which tensors stay on the chip, and what room tiles have.
 
 ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward. Feature maps stay
-where a share of their memory is set aside for them (``keep``).
+where a share of their memory is set aside for them (``keep``), and so do weights and inputs, over all trips (``stay``).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import OPERANDS, Sram
 from xaisim.hardware.memory import Operand as MemoryClass
 from xaisim.ir.graph import Graph
-from xaisim.mapping.stages import Operand, Stage, Views
+from xaisim.mapping.stages import Operand, Stage, Views, volume
 from xaisim.mapping.streams import Stream, slot_bytes
 
 
@@ -26,9 +28,11 @@ class Kept:
     address: int
     size: int
     first: int
-    """Stage that makes it."""
+    """Stage that makes it; −1 for what is loaded once, before the first trip."""
     last: int
     """Last stage that reads it."""
+    loader: int = -1
+    """Stage as whose operand it is loaded before the first trip; −1 for what a stage makes."""
 
 
 @dataclass(slots=True)
@@ -41,16 +45,28 @@ class Placement:
     streams: list[tuple[Stream, ...]] = field(default_factory=list)
     operands: list[list[Operand | None]] = field(default_factory=list)
 
+    @property
+    def over_trips(self) -> dict[str, Kept]:
+        """What stays on the chip over all trips, in the order in which it is loaded."""
+        found = [(kept.loader, name) for name, kept in self.resident.items() if kept.loader >= 0]
+        return {name: self.resident[name] for _, name in sorted(found)}
 
-def place(graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, points: int = 1) -> Placement:
+
+def place(
+    graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1
+) -> Placement:
     """Choose what stays on the chip and describe every stage's streams.
 
-    ``keep`` is the share of a memory that feature maps may take away from tiles; ``points`` path points are in flight.
+    ``keep`` is the share of a memory that feature maps may take away from tiles, ``stay`` the share that weights and
+    inputs may take over all trips; ``points`` path points are in flight.
     """
     varying = varying_tensors(graph) if points > 1 else frozenset()
     placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
     _keep_masks(graph, stages, arch, placement, points)
-    if keep and max(arch.levels.values()) == 0:  # with several levels, maps pass through the memories in tiles
+    direct = max(arch.levels.values()) == 0  # with several levels, tensors pass through the memories in tiles
+    if stay and direct:
+        _keep_over_trips(graph, stages, arch, placement, stay)
+    if keep and direct:
         _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
     types, levels = graph.types(), arch.levels
     chains = {operand: arch.memories_for(operand) for operand in OPERANDS}
@@ -149,6 +165,46 @@ def _packed(
     return kept
 
 
+def _keep_over_trips(
+    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, stay: float
+) -> None:  # fmt: skip
+    """Keep weights and inputs over all trips, those first whose bytes are moved most for the work done on them.
+
+    A tensor is loaded as the operand of one stage, with that stage's biases. What the host chooses inside the kernel,
+    and what is read through a view, is not among them.
+    """
+    views, types = Views(graph), graph.types()
+    readers: dict[str, list[tuple[Stage, Operand]]] = {}
+    barred: set[str] = set()
+    for stage in stages:
+        for operand in stage.operands:
+            for source in views.sources(operand.name):
+                if source.name in graph.constants or source.name in graph.inputs:
+                    readers.setdefault(source.name, []).append((stage, operand))
+                    if source.name != operand.name or operand.chosen:
+                        barred.add(source.name)
+    wishes = []
+    for name, users in readers.items():
+        biased = [(s, o) for s, o in users if o.role == "weight" and len(s.anchor.args) > 2]
+        biases = {stage.anchor.args[2] for stage, _ in biased}
+        if name in barred or len(biases) > 1:
+            continue
+        loader, operand = (biased or users)[0]
+        bits = types[name].size_bits + sum(types[bias].size_bits for bias in biases)
+        outputs = min(int(np.prod(volume(s.anchor.type.shape)[1:])) if o.role == "weight" else 1 for s, o in users)
+        memory = staging_memories(operand, arch)[-1].name
+        if all(staging_memories(o, arch)[-1].name == memory for _, o in users):
+            wishes.append((outputs / len(users), int(slot_bytes(bits)), name, loader.index, memory))
+    room = {memory.name: int(stay * memory.size) for memory in arch.on_chip}
+    for _, size, name, index, memory in sorted(wishes):
+        top = min(free[memory] for free in placement.free) // 8 * 8
+        if size <= room[memory] and size <= top:
+            room[memory] -= size
+            placement.resident[name] = Kept(memory, top - size, size, -1, len(stages), index)
+            for free in placement.free:
+                free[memory] = top - size
+
+
 def _keep_maps(
     graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, keep: float, points: int,
     varying: frozenset[str],
@@ -178,7 +234,9 @@ def _keep_maps(
     for _, size, first, name in sorted(wishes):
         memory = staging_memories(made[name][0], arch)[-1]
         wish = Kept(memory.name, 0, size, first, last[name])
-        address = _gap(placement.resident.values(), memory, wish, memory.size * (1 - keep))
+        over_trips = sum(k.size for k in placement.over_trips.values() if k.memory == memory.name)
+        lowest = max(0, memory.size * (1 - keep) - over_trips)
+        address = _gap(placement.resident.values(), memory, wish, lowest)
         if address is not None:
             placement.resident[name] = replace(wish, address=address)
             for s in range(first, last[name] + 1):

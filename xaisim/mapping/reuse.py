@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from xaisim.mapping import tables as w
+from xaisim.mapping.prologue import OVER_TRIPS
 from xaisim.mapping.tiles import Edge, Kind
 
 Array = np.ndarray
@@ -44,7 +45,7 @@ def _beside(out: w.Out, edges: Array) -> Array:
 
 def _uses(out: w.Out) -> tuple[Array, Array]:
     """Return (memory, start, stop, row that fills it first) of every slot and the rows that use it last, by unit."""
-    a = out.allocation
+    a = out.allocation[out.allocation[:, w.A_SLOT] != OVER_TRIPS]
     key = np.where(a[:, w.A_HOP] >= 0, a[:, w.A_HOP] * (1 << 32) + a[:, w.A_SLOT], -1 - np.arange(len(a)))
     _, first = np.unique(key, return_index=True)
     _, last = np.unique(key[::-1], return_index=True)
@@ -53,7 +54,7 @@ def _uses(out: w.Out) -> tuple[Array, Array]:
     first, last = first[order], last[order]
     start = a[first, w.A_ADDRESS]
     uses = np.stack([a[first, w.A_MEMORY], start, start + a[first, w.A_SIZE], a[first, w.A_FILLED]], axis=1)
-    return uses, out.allocation[last, w.A_USER :]
+    return uses, a[last, w.A_USER :]
 
 
 @njit(cache=True, nogil=True)

@@ -20,11 +20,12 @@ from xaisim.mapping import tables as w
 from xaisim.mapping.choice import Choice
 from xaisim.mapping.hazards import check_buffers
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
-from xaisim.mapping.lower import price, run_walk
+from xaisim.mapping.lower import Prices, price, run_walk
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
 from xaisim.mapping.plan import DEFAULT, Plan, plan_kernel
 from xaisim.mapping.ports import port_edges
+from xaisim.mapping.prologue import prologue_rows
 from xaisim.mapping.remat import STORED_OPS
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
@@ -57,6 +58,8 @@ class Schedule:
     """Where tensors lie in DRAM."""
     dram: Service | None = None
     """What each row costs of a DRAM with a timing, banks and rows; None for one that is a bus and no more."""
+    prologue: Schedule | None = None
+    """The loads of what stays on the chip over all trips; the first trip begins when all of it is there."""
 
     @property
     def dram_bytes(self) -> int:
@@ -99,7 +102,7 @@ class Schedule:
         _, first = np.unique(np.stack([stage, a.memory[tile], a.address[tile]]), axis=1, return_index=True)
         np.add.at(used, (stage[first], a.memory[tile][first]), a.size_bytes[tile][first])
         for kept in self.placement.resident.values():
-            used[kept.first : kept.last + 1, 1 + names.index(kept.memory)] += kept.size
+            used[max(0, kept.first) : kept.last + 1, 1 + names.index(kept.memory)] += kept.size
         return dict(zip(names, used[:, 1:].max(axis=0).tolist(), strict=True))
 
     def stored_bits(self, op: str) -> int:
@@ -160,14 +163,32 @@ def schedule_of(plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedu
     logits = -1
     if sync and decides_inside(graph):
         logits = next(s.index for s in plan.stages if graph.outputs[0] in {o.name for o in s.outputs})
-    out = run_walk(plan, arch, logits)
-    tiles = _tile_graph(out, plan, arch)
+    tiles, dram = _with_dram(_tile_graph(run_walk(plan, arch, logits), plan, arch), graph, plan, layout, arch)
+    prologue = _prologue(graph, plan, layout, arch) if plan.placement.over_trips else None
+    return Schedule(graph, plan, tiles, layout, dram, prologue)
+
+
+def _prologue(graph: Graph, plan: Plan, layout: Layout, arch: Architecture) -> Schedule:
+    """Lower the loads that go ahead of the first trip."""
+    rows, allocations = prologue_rows(plan, arch)
+    number = np.arange(len(rows))
+    accesses = Accesses(number, number, np.ones(len(rows), np.int64))
+    none = np.zeros((4, 0), np.int64)
+    tiles = _columns(rows, price(rows, plan, arch), none, np.zeros(0, np.int64), allocations, accesses, arch)
+    tiles, dram = _with_dram(tiles, graph, plan, layout, arch)
+    return Schedule(graph, plan, tiles, layout, dram)
+
+
+def _with_dram(
+    tiles: TileGraph, graph: Graph, plan: Plan, layout: Layout, arch: Architecture
+) -> tuple[TileGraph, Service | None]:
+    """Return tiles with the time of a DRAM that has banks and rows, and what each row costs of it."""
     if arch.dram.timing is None:
-        return Schedule(graph, plan, tiles, layout)
+        return tiles, None
     # A single engine issues a transfer while the bus is idle; of several, one issues while another moves data.
     gap = arch.dma.issue_cycles if arch.dma.engines == 1 else 0
     dram = service(arch.dram, pieces_of(tiles, graph, plan, layout), tiles.kind == Kind.STORE, gap_cycles=gap)
-    return Schedule(graph, plan, _with_dram_time(tiles, dram, arch), layout, dram)
+    return _with_dram_time(tiles, dram, arch), dram
 
 
 def _with_dram_time(tiles: TileGraph, dram: Service, arch: Architecture) -> TileGraph:
@@ -182,16 +203,28 @@ def _with_dram_time(tiles: TileGraph, dram: Service, arch: Architecture) -> Tile
 
 
 def _tile_graph(out: w.Out, plan: Plan, arch: Architecture) -> TileGraph:
-    """Price the rows and add the edges of what they share: addresses and the bus."""
-    rows, a = out.row, out.allocation
-    prices = price(rows, plan, arch)
+    """Price the rows and add the edges of what they share: addresses, the bus and ports."""
+    prices, a = price(out.row, plan, arch), out.allocation
+    ports, hold = port_edges(out, prices.read_bytes, prices.write_bytes, arch)
+    others = np.concatenate([out.edge.T, reuse_edges(out)], axis=1)
+    hold = np.concatenate([np.zeros(others.shape[1], np.int64), hold])
+    allocations = Allocations(
+        a[:, w.A_MEMORY], a[:, w.A_ADDRESS], a[:, w.A_SIZE], a[:, w.A_FILLED], a[:, w.A_RELEASED],
+        a[:, w.A_STREAM], a[:, w.A_SLOT],
+    )  # fmt: skip
+    edges = np.concatenate([others, ports], axis=1)
+    return _columns(out.row, prices, edges, hold, allocations, Accesses(*out.access.T), arch)
+
+
+def _columns(
+    rows: Array, prices: Prices, edges: Array, hold: Array, allocations: Allocations, accesses: Accesses,
+    arch: Architecture,
+) -> TileGraph:  # fmt: skip
+    """Return rows as columns, with the edges of the bus."""
     unit, occupy = rows[:, w.O_UNIT], prices.occupy_cycles
     bus = _bus_edges(unit, arch)
-    ports, port_hold = port_edges(out, prices.read_bytes, prices.write_bytes, arch)
-    others = np.concatenate([out.edge.T, reuse_edges(out)], axis=1)
-    bus_hold = occupy[bus[0]] - arch.dma.issue_cycles
-    hold = np.concatenate([np.zeros(others.shape[1], np.int64), bus_hold, port_hold])
-    edges = np.concatenate([others, bus, ports], axis=1)
+    hold = np.concatenate([hold, occupy[bus[0]] - arch.dma.issue_cycles])
+    edges = np.concatenate([edges, bus], axis=1)
     order = np.lexsort((edges[2], edges[0], edges[1]))
     edges, hold = edges[:, order], hold[order]
     return TileGraph(
@@ -212,13 +245,10 @@ def _tile_graph(out: w.Out, plan: Plan, arch: Architecture) -> TileGraph:
         edge_kind=edges[2],
         edge_distance=edges[3],
         edge_hold=hold,
-        allocations=Allocations(
-            a[:, w.A_MEMORY], a[:, w.A_ADDRESS], a[:, w.A_SIZE], a[:, w.A_FILLED], a[:, w.A_RELEASED],
-            a[:, w.A_STREAM], a[:, w.A_SLOT],
-        ),
-        accesses=Accesses(*out.access.T),
+        allocations=allocations,
+        accesses=accesses,
         units=seats_of(arch),
-    )  # fmt: skip
+    )
 
 
 def _bus_edges(unit: Array, arch: Architecture) -> Array:
@@ -241,10 +271,10 @@ def verify(schedule: Schedule, arch: Architecture) -> None:
         raise ValueError(f"row {tiles.edge_to[bad]} waits for row {tiles.edge_from[bad]}, which comes later")
     sizes = np.array([memory.size for memory in arch.memories])
     check_buffers(tiles)
-    allocations = tiles.allocations
-    ends = allocations.address + allocations.size_bytes
-    if (allocations.address < 0).any() or (ends > sizes[allocations.memory]).any():
-        raise ValueError("an allocation lies outside its memory")
+    for allocations in (tiles.allocations, *([schedule.prologue.tiles.allocations] if schedule.prologue else [])):
+        ends = allocations.address + allocations.size_bytes
+        if (allocations.address < 0).any() or (ends > sizes[allocations.memory]).any():
+            raise ValueError("an allocation lies outside its memory")
     finished = np.flatnonzero(tiles.kind == Kind.VECTOR)
     sides = tiles.region[finished, 1::2] - tiles.region[finished, 0::2]
     volume = sides.prod(axis=1) * (tiles.points[finished, 1] - tiles.points[finished, 0])

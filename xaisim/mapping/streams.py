@@ -147,6 +147,8 @@ def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: di
     wishes: list[tuple[int, int, int, int]] = []
     for i, stream in enumerate(problem.streams):
         for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
+            if level < 0:
+                continue  # it stays on the chip, and its room is not part of ``free``
             counts = dict.fromkeys("TKCPQ", 1)
             for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
                 counts[dim] *= count

@@ -83,7 +83,8 @@ class Allocations(NamedTuple):
     stream: Array
     """Which operand's tile it is: an index into all operands of all stages."""
     slot: Array
-    """Number of the buffer within its stream, or −1 for a tensor that stays on the chip."""
+    """Number of the buffer within its stream; −1 for a tensor that stays on the chip, −2 for one that stays there over
+    all trips."""
 
 
 class Accesses(NamedTuple):

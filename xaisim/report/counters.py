@@ -14,6 +14,7 @@ import numpy as np
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
+from xaisim.mapping.prologue import OVER_TRIPS
 from xaisim.report.cycles import Analysis
 
 
@@ -30,8 +31,9 @@ def counters(analysis: Analysis, arch: Architecture, points: int) -> dict[str, C
     found = {}
     for index, memory in enumerate(arch.memories):
         parts = [
-            _bus(analysis, arch, trip, points) if index == 0 else _occupied(analysis, index, trip, points)
-            for trip in drawn_trips(analysis)
+            _bus(part, arch, trip, points) if index == 0 else _occupied(part, index, trip, points)
+            for part in analysis.parts
+            for trip in drawn_trips(part)
         ]
         found[memory.name] = _joined(parts)
     return found
@@ -44,7 +46,7 @@ def drawn_trips(analysis: Analysis) -> list[int]:
 
 def span_of(analysis: Analysis, trip: int) -> tuple[int, int]:
     """Return the cycles of a trip: from the end of the trip before to its own."""
-    first = 0 if trip == 1 else int(analysis.traces[trip - 2].end.max())
+    first = analysis.launch.timing.begin if trip == 1 else int(analysis.traces[trip - 2].end.max())
     return first, int(analysis.traces[trip - 1].end.max())
 
 
@@ -57,23 +59,31 @@ def _around(analysis: Analysis, trip: int) -> list[Array]:
 
 
 def _occupied(analysis: Analysis, memory: int, trip: int, points: int) -> Counter:
-    """Add up what lies in a memory, from the start of the row that fills it to the end of the last that uses it."""
+    """Add up what lies in a memory, from the start of the row that fills it to the end of the last that uses it.
+
+    What stays over all trips is there from the prologue on.
+    """
     schedule = analysis.launch.schedule
     tiles, allocations = schedule.tiles, schedule.tiles.allocations
-    mine = allocations.memory == memory
+    mine, stays = allocations.memory == memory, allocations.slot == OVER_TRIPS
+    always = 0 if analysis.ahead else int(allocations.size_bytes[mine & stays].sum())
+    mine &= analysis.ahead | ~stays
     size = allocations.size_bytes[mine]
     length = tiles.occupy_cycles + tiles.latency_cycles
     low, high = span_of(analysis, trip)
     begin, end = [], []
     for start in _around(analysis, trip):
         begin.append(start[allocations.filled_by[mine]])
-        end.append((start + length)[allocations.released_by[mine]])
+        last = (start + length)[allocations.released_by[mine]]
+        end.append(np.full(len(last), high) if analysis.ahead else last)
     begins, ends = np.clip(np.concatenate(begin), low, high), np.clip(np.concatenate(end), low, high)
     sizes = np.tile(size, len(begin))
     cycle, at = np.unique(np.concatenate([[low, high], begins, ends]), return_inverse=True)
     change = np.zeros(len(cycle), np.int64)
     np.add.at(change, at, np.concatenate([[0, 0], sizes, -sizes]))
-    return _thinned(cycle, np.cumsum(change), points)
+    held = always + np.cumsum(change)
+    held[-1] = 0  # nothing is drawn behind
+    return _thinned(cycle, held, points)
 
 
 def _thinned(cycle: Array, value: Array, points: int) -> Counter:

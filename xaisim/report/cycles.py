@@ -7,6 +7,7 @@ path_part([analysis, ...], arch).spent        what the whole run spends its cycl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.schedule import stage_graph
-from xaisim.mapping.tiles import Unit
+from xaisim.mapping.tiles import TileGraph, Unit
 from xaisim.report.report import CriticalPath, Gain, LaunchRow, LayerRow, PathCycles, PathPeriod, Report
 from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace
 from xaisim.simulate.critical import SPENT, Steps, critical_path, trip_traces
@@ -34,13 +35,25 @@ class Analysis(NamedTuple):
     traces: list[Trace]
     path: TilePath
     slack: dict[int, Array]
+    prologue: Analysis | None = None
+    """The same of what goes ahead of the first trip."""
+    ahead: bool = False
+    """This is that of a prologue."""
+
+    @property
+    def parts(self) -> tuple[Analysis, ...]:
+        """The prologue, if there is one, and the trips."""
+        return (self,) if self.prologue is None else (self.prologue, self)
 
 
 def analyse(t: TimedLaunch) -> Analysis:
     """Find out what decided how long a launch takes."""
-    tiles, timing = t.schedule.tiles, t.timing
-    traces = trip_traces(tiles, timing)
-    return Analysis(t, traces, critical_path(tiles, timing, traces), slack(tiles, timing, traces))
+    schedule, timing, prologue = t.schedule, t.timing, None
+    if schedule.prologue is not None and timing.prologue is not None:
+        prologue = analyse(replace(t, schedule=schedule.prologue, timing=timing.prologue))._replace(ahead=True)
+    traces = trip_traces(schedule.tiles, timing)
+    path = critical_path(schedule.tiles, timing, traces)
+    return Analysis(t, traces, path, slack(schedule.tiles, timing, traces), prologue)
 
 
 def launch_row(t: TimedLaunch) -> LaunchRow:
@@ -50,6 +63,8 @@ def launch_row(t: TimedLaunch) -> LaunchRow:
         trips=t.timing.trips,
         points_in_flight=t.schedule.plan.choice.points,
         keep_on_chip=t.schedule.plan.choice.keep,
+        keep_over_trips=t.schedule.plan.choice.stay,
+        prologue_cycles=t.timing.begin,
         start_cycle=t.start_cycle,
         cycles=t.cycles,
         host_cycles=t.host_cycles,
@@ -66,7 +81,8 @@ def path_part(analyses: Sequence[Analysis], arch: Architecture) -> CriticalPath:
     spent, periods = [], []
     for analysis in analyses:
         t, path = analysis.launch, analysis.path
-        spent += _host_cycles(t, arch) + _spent(t, path.whole)
+        spent += _host_cycles(t, arch)
+        spent += [part for a in analysis.parts for part in _spent(a.launch, a.path.whole)]
         if path.circuit is not None:
             own = tuple(_largest_first(_spent(t, path.circuit)))
             period = t.timing.period_cycles
@@ -110,8 +126,11 @@ def _host_cycles(t: TimedLaunch, arch: Architecture) -> list[PathCycles]:
 
 def _stage_cycles(analysis: Analysis) -> Array:
     """Return the cycles of a launch's path on each stage."""
-    tiles, count = analysis.launch.schedule.tiles, len(analysis.launch.schedule.stages)
-    return np.bincount(tiles.stage, analysis.path.whole.spent(tiles).sum(axis=1), count).astype(np.int64)
+    cycles = np.zeros(len(analysis.launch.schedule.stages), np.int64)
+    for part in analysis.parts:
+        tiles = part.launch.schedule.tiles
+        np.add.at(cycles, tiles.stage, part.path.whole.spent(tiles).sum(axis=1))
+    return cycles
 
 
 def _chain(analysis: Analysis) -> tuple[str, ...]:
@@ -145,18 +164,20 @@ def _tile_text(t: TimedLaunch, index: int) -> str:
 
 
 def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
-    """Sum the tiles of every stage over all trips."""
-    t = analysis.launch
-    tiles, trips, count = t.schedule.tiles, t.timing.trips, len(t.schedule.stages)
-    busy = np.zeros((len(Unit), count), np.int64)
-    np.add.at(busy, (np.array([seat.kind for seat in tiles.units])[tiles.unit], tiles.stage), tiles.occupy_cycles)
-    macs = np.bincount(tiles.stage, tiles.macs, count).astype(np.int64)
-    dram = [memory.name for memory in arch.memories].index(arch.dram.name)
-    traffic = np.bincount(tiles.stage, tiles.read_bytes[:, dram] + tiles.write_bytes[:, dram], count)
-    on_path, stalls, spans = _stage_cycles(analysis), stage_stalls(analysis), stage_spans(analysis)
+    """Sum the tiles of every stage over all trips, and what is loaded for it before them."""
+    t, count = analysis.launch, len(analysis.launch.schedule.stages)
+    trips, busy = t.timing.trips, np.zeros((len(Unit), count), np.int64)
+    macs, traffic = np.zeros(count, np.int64), np.zeros(count)
     spare = np.full(count, np.iinfo(np.int64).max)
-    for slacks in analysis.slack.values():
-        np.minimum.at(spare, tiles.stage, slacks)
+    for part in analysis.parts:
+        tiles, times = part.launch.schedule.tiles, part.launch.timing.trips
+        kind = np.array([seat.kind for seat in tiles.units])[tiles.unit]
+        np.add.at(busy, (kind, tiles.stage), tiles.occupy_cycles * times)
+        np.add.at(macs, tiles.stage, tiles.macs * times)
+        np.add.at(traffic, tiles.stage, (tiles.read_bytes[:, 0] + tiles.write_bytes[:, 0]) * times)
+        for slacks in part.slack.values():
+            np.minimum.at(spare, tiles.stage, slacks)
+    on_path, stalls, spans = _stage_cycles(analysis), stage_stalls(analysis), stage_spans(analysis)
     return [
         LayerRow(
             kernel=t.launch.kernel,
@@ -165,13 +186,13 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
             backward=stage.anchor.backward,
             trips=trips,
             tiling=_tile_text(t, stage.index),
-            macs=int(macs[stage.index]) * trips,
-            array_cycles=int(busy[Unit.ARRAY, stage.index]) * trips,
-            vector_cycles=int(busy[Unit.VECTOR, stage.index]) * trips,
-            dma_cycles=int(busy[Unit.DMA, stage.index]) * trips,
-            dram_bytes=float(traffic[stage.index]) * trips,
+            macs=int(macs[stage.index]),
+            array_cycles=int(busy[Unit.ARRAY, stage.index]),
+            vector_cycles=int(busy[Unit.VECTOR, stage.index]),
+            dma_cycles=int(busy[Unit.DMA, stage.index]),
+            dram_bytes=float(traffic[stage.index]),
             span_cycles=int(spans[stage.index]),
-            bound_cycles=_bound(arch, int(macs[stage.index]) * trips, float(traffic[stage.index]) * trips),
+            bound_cycles=_bound(arch, int(macs[stage.index]), float(traffic[stage.index])),
             path_cycles=int(on_path[stage.index]),
             slack_cycles=int(spare[stage.index]),
             stall_cycles=_named_stalls(t, stalls[:, stage.index]),
@@ -184,17 +205,21 @@ def _bound(arch: Architecture, macs: int, dram_bytes: float) -> int:
     return int(max(-(-macs // arch.peak_macs_per_cycle), np.ceil(dram_bytes / arch.dram.bytes_per_cycle)))
 
 
-def _times(analysis: Analysis) -> list[tuple[Trace, int]]:
-    """Return the traces and how many trips each stands for: the last one for all that repeat it."""
-    traces, trips = analysis.traces, analysis.launch.timing.trips
-    return [*((trace, 1) for trace in traces[:-1]), (traces[-1], trips - len(traces) + 1)]
+def _times(analysis: Analysis) -> list[tuple[TileGraph, Trace, int]]:
+    """Return tiles and traces and how many trips each stands for: the last one for all that repeat it."""
+    found = []
+    for part in analysis.parts:
+        tiles, traces, trips = part.launch.schedule.tiles, part.traces, part.launch.timing.trips
+        found += [(tiles, trace, 1) for trace in traces[:-1]]
+        found.append((tiles, traces[-1], trips - len(traces) + 1))
+    return found
 
 
 def stage_spans(analysis: Analysis) -> Array:
     """Return the cycles from the first start to the last end of every stage, summed over all trips."""
-    tiles, count = analysis.launch.schedule.tiles, len(analysis.launch.schedule.stages)
+    count = len(analysis.launch.schedule.stages)
     spans = np.zeros(count, np.int64)
-    for trace, times in _times(analysis):
+    for tiles, trace, times in _times(analysis):
         first, last = np.full(count, np.iinfo(np.int64).max), np.zeros(count, np.int64)
         np.minimum.at(first, tiles.stage, trace.start)
         np.maximum.at(last, tiles.stage, trace.end)
@@ -205,9 +230,8 @@ def stage_spans(analysis: Analysis) -> Array:
 def stage_stalls(analysis: Analysis) -> Array:
     """Return (units, stages, causes): how long each unit stood idle before the tiles of a stage, over all trips."""
     schedule = analysis.launch.schedule
-    tiles = schedule.tiles
-    table = np.zeros((len(tiles.units), len(schedule.stages), len(Cause)), np.int64)
-    for trace, times in _times(analysis):
+    table = np.zeros((len(schedule.tiles.units), len(schedule.stages), len(Cause)), np.int64)
+    for tiles, trace, times in _times(analysis):
         np.add.at(table, (tiles.unit, tiles.stage, trace.cause), times * trace.stall)
     return table
 

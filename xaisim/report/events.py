@@ -25,7 +25,8 @@ Event = dict[str, Any]
 
 PROCESS = 1
 PROGRAM, PATH, HOST = 1, 2, 3
-_COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "map": "rail_idle"}
+_COLOURS = {"forward": "rail_response", "backward": "rail_load", "path": "rail_animation", "map": "rail_idle",
+            "prologue": "thread_state_uninterruptible"}  # fmt: skip
 _STALL_COLOURS = {
     Cause.LOAD: "thread_state_iowait", Cause.ARRAY: "thread_state_runnable", Cause.VECTOR: "thread_state_running",
     Cause.STORE: "bad", Cause.BUFFER: "terrible", Cause.HOST: "white", Cause.BUS: "olive", Cause.PORT: "yellow",
@@ -89,6 +90,8 @@ class _Phases(NamedTuple):
 def _phases(analysis: Analysis) -> _Phases:
     schedule = analysis.launch.schedule
     tiles, names = schedule.tiles, [phase_of(stage) for stage in schedule.stages]
+    if analysis.ahead:
+        names = ["prologue"] * len(names)
     order = np.argsort(tiles.unit, kind="stable")
     number = np.array([sorted(set(names)).index(name) for name in names])[tiles.stage[order]]
     unit = tiles.unit[order]
@@ -141,12 +144,16 @@ def _drawn(analysis: Analysis, arch: Architecture, trip: int, rows: int, runs: A
 
 
 def tile_events(analysis: Analysis, arch: Architecture, trip: int, rows: int) -> Iterator[Event]:
-    """Yield the first ``rows`` tiles of a trip, each behind the stall that held it up, in slices of one phase."""
+    """Yield the first ``rows`` tiles of a trip, each behind the stall that held it up, in slices of one phase.
+
+    The prologue is trip 0.
+    """
     stages, phases = analysis.launch.schedule.stages, _phases(analysis)
+    number = 0 if analysis.ahead else trip
     drawn, details = _drawn(analysis, arch, trip, rows, phases.first), _details(analysis, arch, trip, rows)
     for row, (stage, track) in enumerate(zip(drawn.stage, drawn.track, strict=True)):
         name, phase, start, held = stages[stage].name, phases.names[stage], drawn.start[row], drawn.stall[row]
-        before: Event = {"start_cycle": start - held, "trip": trip}
+        before: Event = {"start_cycle": start - held, "trip": number}
         if drawn.run[row] == row:
             args = {**before, "cycles": drawn.run_cycles[row]}
             yield _slice(track, phase, "phase", _COLOURS[phase], drawn.run_at, row, args)
@@ -154,7 +161,7 @@ def tile_events(analysis: Analysis, arch: Architecture, trip: int, rows: int) ->
             cause = Cause(drawn.cause[row])
             args = {**before, "cycles": held, "before": name, "tile": row}
             yield _slice(track, CAUSE_NAMES[cause], "idle", _STALL_COLOURS[cause], drawn.stall_at, row, args)
-        args = {"start_cycle": start, "cycles": drawn.cycles[row], "trip": trip, "tile": row, **details[row]}
+        args = {"start_cycle": start, "cycles": drawn.cycles[row], "trip": number, "tile": row, **details[row]}
         yield _slice(track, name, phase, _COLOURS[phase], drawn.at, row, args)
 
 
@@ -190,23 +197,25 @@ def _details(analysis: Analysis, arch: Architecture, trip: int, rows: int) -> li
 def path_events(analysis: Analysis, arch: Architecture) -> Iterator[Event]:
     """Yield the critical path of the trips that are drawn, named by unit; neighbours of one layer are one slice."""
     t = analysis.launch
-    tiles, stages = t.schedule.tiles, t.schedule.stages
+    units, stages = t.schedule.tiles.units, t.schedule.stages
     parts = []
-    for trip in drawn_trips(analysis):
-        rows = np.flatnonzero(analysis.path.rows[trip])
-        trace = analysis.traces[trip - 1]
-        order = np.lexsort((rows, trace.start[rows]))
-        parts.append(np.stack([rows, trace.start[rows], trace.end[rows], np.full(len(rows), trip)], axis=1)[order])
-    row, start, end, trip_of = np.concatenate(parts).T
+    for part in analysis.parts:
+        tiles = part.launch.schedule.tiles
+        for trip in drawn_trips(part):
+            rows, trace = np.flatnonzero(part.path.rows[trip]), part.traces[trip - 1]
+            rows = rows[np.lexsort((rows, trace.start[rows]))]
+            number = np.full(len(rows), 0 if part.ahead else trip)
+            parts.append([tiles.unit[rows], tiles.stage[rows], trace.start[rows], trace.end[rows], number])
+    unit, stage, start, end, trip_of = (np.concatenate(column) for column in zip(*parts, strict=True))
     until = np.minimum(end, np.append(start[1:], end[-1:]))  # the next row takes over when it starts
-    same = (tiles.unit[row[1:]] == tiles.unit[row[:-1]]) & (tiles.stage[row[1:]] == tiles.stage[row[:-1]])
+    same = (unit[1:] == unit[:-1]) & (stage[1:] == stage[:-1])
     first = np.flatnonzero(np.concatenate([[True], ~same | (start[1:] != until[:-1]) | (trip_of[1:] != trip_of[:-1])]))
-    last = np.append(first[1:], len(row)) - 1
+    last = np.append(first[1:], len(unit)) - 1
     offset = t.start_cycle + arch.control.launch_cycles
     for a, b in zip(first.tolist(), last.tolist(), strict=True):
         if until[b] > start[a]:
-            args = {"stage": stages[tiles.stage[row[a]]].name, "tiles": b - a + 1, "trip": int(trip_of[a])}
-            name = tiles.units[tiles.unit[row[a]]].name
+            args = {"stage": stages[stage[a]].name, "tiles": b - a + 1, "trip": int(trip_of[a])}
+            name = units[unit[a]].name
             yield event(arch, PATH, name, "critical", int(start[a]) + offset, int(until[b] - start[a]), args)
 
 

@@ -17,10 +17,12 @@ import plotly.colors
 from PIL import Image
 
 from xaisim.ir.graph import Array
+from xaisim.mapping.tiles import TileGraph
 from xaisim.report.events import phase_of
 from xaisim.report.heatmap import HeatmapInfo, Panel, Scale
 from xaisim.report.report import Report
 from xaisim.report.sentences import energy_text
+from xaisim.simulate.clock import Trace
 from xaisim.simulate.program import TimedLaunch
 
 Figure = dict[str, Any]
@@ -137,8 +139,17 @@ class GanttInfo(NamedTuple):
 
 
 def gantt_info(t: TimedLaunch) -> GanttInfo:
-    """Merge the first trip's tiles into blocks: what stands next to each other on a unit and belongs to one stage."""
-    tiles, trace = t.schedule.tiles, t.timing.first
+    """Merge the first trip's tiles into blocks: what stands next to each other on a unit and belongs to one stage.
+
+    What goes ahead of the first trip is there, too.
+    """
+    parts = _blocks(t.schedule.tiles, t.timing.first)
+    if t.schedule.prologue and t.timing.prologue:
+        parts = _blocks(t.schedule.prologue.tiles, t.timing.prologue.first) + parts
+    return GanttInfo(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _blocks(tiles: TileGraph, trace: Trace) -> list[list[Array]]:
     parts: list[list[Array]] = []
     for unit in range(len(tiles.units)):
         rows = np.flatnonzero(tiles.unit == unit)
@@ -152,7 +163,7 @@ def gantt_info(t: TimedLaunch) -> GanttInfo:
         busy = np.add.reduceat(occupied, first)
         free = (start + occupied)[last]
         parts.append([np.full(len(first), unit), stage[first], start[first], free, busy, last - first + 1])
-    return GanttInfo(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return parts
 
 
 def gantt_figure(t: TimedLaunch) -> Figure:

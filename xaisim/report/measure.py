@@ -140,7 +140,9 @@ def _roofline(timing: ProgramTiming, arch: Architecture) -> Roofline:
 
 
 def _dram_rows(timing: ProgramTiming) -> DramRows | None:
-    served = [(t.schedule.dram, t.timing.trips) for t in timing.launches if t.schedule.dram is not None]
+    runs = [(t.schedule, t.timing.trips) for t in timing.launches]
+    runs += [(schedule.prologue, 1) for schedule, _ in runs if schedule.prologue is not None]
+    served = [(schedule.dram, trips) for schedule, trips in runs if schedule.dram is not None]
     if not served:
         return None
     return DramRows(**{

@@ -277,6 +277,10 @@ class LaunchRow(Part):
     """Path points in a trip."""
     keep_on_chip: float
     """Share of a memory that feature maps may take, which then stay on the chip."""
+    keep_over_trips: float = 0.0
+    """Share of a memory that weights and inputs may take, which then stay there over all trips."""
+    prologue_cycles: int = 0
+    """Cycles before the first trip, in which these are loaded."""
     start_cycle: int
     cycles: int
     host_cycles: int

@@ -79,7 +79,7 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
         events += drawn
     else:
         notes.append(f"the track of the critical path, which would take {len(drawn):,} events; tiles on it say so")
-    shown = [(trip, analysis) for analysis in analyses for trip in drawn_trips(analysis)]
+    shown = [(trip, part) for analysis in analyses for part in analysis.parts for trip in drawn_trips(part)]
     for trip, analysis in sorted(shown, key=lambda item: min(item[0], 2)):  # stable: all first trips, then the others
         count = analysis.launch.schedule.tiles.rows
         rows = tiles_that_fit(analysis, trip, most - len(events))
@@ -87,7 +87,8 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
             rows = rows if trip == 1 else 0
             some = f" beyond its first {rows:,} of {count:,} tiles" if rows else ""
             kernel = analysis.launch.launch.kernel
-            notes.append(f"{kernel}: trip {trip}{some}, as {most:,} events are the most that is written")
+            which = "prologue" if analysis.ahead else f"trip {trip}"
+            notes.append(f"{kernel}: {which}{some}, as {most:,} events are the most that is written")
         events += tile_events(analysis, arch, trip, rows)
     return events, notes
 
@@ -102,7 +103,7 @@ def _undrawn(t: TimedLaunch) -> Iterator[str]:
 
 def _counted(analyses: list[Analysis], arch: Architecture, most: int) -> tuple[list[Event], list[str]]:
     """Return the counters, coarse enough that there are at most ``most`` events, and how coarse they are."""
-    tracks = len(arch.memories) * sum(len(drawn_trips(analysis)) for analysis in analyses)
+    tracks = len(arch.memories) * sum(len(drawn_trips(part)) for analysis in analyses for part in analysis.parts)
     points = min(_MOST_POINTS, most // tracks - 1)
     if points < 3:
         return [], [f"counters, as they may take {most:,} events"]
@@ -139,9 +140,11 @@ def _launch_events(analysis: Analysis, arch: Architecture) -> Iterator[Event]:
         yield event(arch, HOST, "start a kernel", "host", t.start_cycle, arch.control.launch_cycles, {})
     if sync:
         yield event(arch, HOST, "read back", "host", start + t.timing.cycles, sync, {})
+    if t.timing.begin:
+        yield event(arch, PROGRAM, "prologue", "trip", start, t.timing.begin, {"trip": 0})
     if trips == 1:
         return
-    ends = [0, *(int(trace.end.max()) for trace in analysis.traces)]
+    ends = [t.timing.begin, *(int(trace.end.max()) for trace in analysis.traces)]
     for trip, (first, last) in enumerate(pairwise(ends), start=1):
         drawn = "" if trip in (1, steady) else ", not drawn"
         yield event(arch, PROGRAM, f"trip {trip}{drawn}", "trip", start + first, last - first, {"trip": trip})

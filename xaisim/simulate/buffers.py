@@ -98,10 +98,10 @@ class Tile:
             box_runs(self.memory, self.bit, self.extents, first, last, self.bits), shape, self.bits, self.signed
         )  # fmt: skip
 
-    def weight_corners(self, low: Corner, high: Corner) -> tuple[Corner, Corner]:
+    def weight_corners(self, low: Corner, high: Corner, *, transposed: bool) -> tuple[Corner, Corner]:
         """Return corners (point, filter, channel, –) in the order of the tensor's axes, with all taps."""
         taps = self.high[3]
-        if self.transposed:
+        if transposed:
             return (low[0], low[2], low[1], 0), (high[0], high[2], high[1], taps)
         return (*low[:3], 0), (*high[:3], taps)
 
@@ -162,17 +162,19 @@ class Buffers:
         bits, signed, transposed, bias = self.sum_bits, True, False, None
         if operand is not None:
             bits, signed = operand.type.element_bits, is_signed(operand.type)
-            if allocations.slot[a] < 0:  # the whole tensor
+            whole = allocations.slot[a] < 0
+            if whole:
                 low, high = (0, 0, 0, 0), (self.points, *volume(operand.type.shape))
             if operand.role == "weight":
                 transposed = bool(stage.anchor.attrs.get("transposed"))
                 bias = self.types[stage.anchor.args[2]] if len(stage.anchor.args) > 2 else None
-                taps = int(np.prod(operand.type.shape[2:]))
                 first, last = (
                     (low[2], low[1]) if transposed else low[1:3],
                     (high[2], high[1]) if transposed else high[1:3],
                 )
-                low, high = (low[0], *first, 0), (high[0], *last, taps)
+                if whole:
+                    first, last = (0, 0), operand.type.shape[:2]
+                low, high = (low[0], *first, 0), (high[0], *last, int(np.prod(operand.type.shape[2:])))
         if not varies:
             low, high = (0, *low[1:]), (1, *high[1:])
         tile = Tile(a, int(allocations.memory[a]), int(allocations.address[a]) * 8, operand, low, high, bits, signed,

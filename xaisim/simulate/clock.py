@@ -2,6 +2,7 @@
 
     trace = run_trip(tiles, previous=None)      one trip of the body
     timing = run_loop(tiles, trips=50)          many, extrapolated exactly once they repeat
+    timing = time_schedule(schedule, trips=50)  with what goes ahead of the first trip
 
 Units take their rows in program order; a row starts when its unit is free and all it waits for is there. Every wait
 has the form ``start[to] >= start[from] + cycles``, so a trip is one pass over the rows.
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.tiles import Edge, Kind, TileGraph
 
 Array = np.ndarray
@@ -138,9 +140,9 @@ class _Body:
     wait: Array
     cause: Array
 
-    def run(self, previous: Trace | None) -> Trace:
+    def run(self, previous: Trace | None, begin: int = 0) -> Trace:
         tiles = self.tiles
-        unit_free = np.zeros(len(tiles.units), np.int64) if previous is None else previous.unit_free.copy()
+        unit_free = np.full(len(tiles.units), begin, np.int64) if previous is None else previous.unit_free.copy()
         before = np.empty(0, np.int64) if previous is None else previous.start
         start, end, stall, cause = _trip(
             tiles.unit, tiles.occupy_cycles, tiles.latency_cycles, self.first_edge, tiles.edge_from,
@@ -154,14 +156,14 @@ def _body(tiles: TileGraph) -> _Body:
     return _Body(tiles, first.astype(np.int64), edge_waits(tiles), edge_causes(tiles).astype(np.int64))
 
 
-def run_trip(tiles: TileGraph, previous: Trace | None = None) -> Trace:
-    """Time one trip that begins at cycle 0, or right behind ``previous``."""
-    return _body(tiles).run(previous)
+def run_trip(tiles: TileGraph, previous: Trace | None = None, *, begin: int = 0) -> Trace:
+    """Time one trip that begins at cycle ``begin``, or right behind ``previous``."""
+    return _body(tiles).run(previous, begin)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopTiming:
-    """Timing of all trips of a body. Cycles count from the first trip's start."""
+    """Timing of all trips of a body. Cycles count from the launch's start: that of the prologue, where there is one."""
 
     trips: int
     cycles: int
@@ -174,19 +176,35 @@ class LoopTiming:
     """Busy cycles of each unit."""
     idle: Array
     """(units, causes): idle cycles; busy + idle = cycles for every unit."""
+    prologue: LoopTiming | None = None
+    """What goes ahead of the first trip; the accounts here have it in them."""
+
+    @property
+    def begin(self) -> int:
+        """The cycle at which the first trip begins."""
+        return self.prologue.cycles if self.prologue else 0
 
 
-def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopTiming:
-    """Time ``trips`` trips of a body.
+def time_schedule(schedule: Schedule, trips: int) -> LoopTiming:
+    """Time the prologue of a schedule and ``trips`` trips of its body."""
+    prologue = run_loop(schedule.prologue.tiles, 1) if schedule.prologue else None
+    return run_loop(schedule.tiles, trips, prologue)
+
+
+def run_loop(
+    tiles: TileGraph, trips: int, prologue: LoopTiming | None = None, *, extrapolate: bool = True
+) -> LoopTiming:
+    """Time ``trips`` trips of a body; the first one begins when all that the prologue loads is there.
 
     The next trip follows from the ends of the last one alone, and shifting those shifts it. So once all ends moved
     by the same number of cycles, every later trip repeats the last one and is not run.
     """
     body = _body(tiles)
-    first = trace = body.run(None)
+    begin = prologue.cycles if prologue else 0
+    first = trace = body.run(None, begin)
     idle = _idle(tiles, trace)
     used = np.unique(tiles.unit)
-    done, period = 1, int(trace.end.max())
+    done, period = 1, int(trace.end.max()) - begin
     while done < trips:
         following = body.run(trace)
         shift = following.end - trace.end
@@ -202,8 +220,13 @@ def run_loop(tiles: TileGraph, trips: int, *, extrapolate: bool = True) -> LoopT
     left = trips - done
     cycles = int(trace.end.max()) + left * period
     busy = trips * np.bincount(tiles.unit, tiles.occupy_cycles, len(tiles.units)).astype(np.int64)
+    if prologue:
+        ahead = prologue.idle.copy()
+        ahead[:, Cause.LOAD] += ahead[:, Cause.FINISHED]  # everyone waits until the last of it is there
+        ahead[:, Cause.FINISHED] = 0
+        busy, idle = busy + prologue.busy, idle + ahead
     idle[:, Cause.FINISHED] = cycles - busy - idle.sum(axis=1)
-    return LoopTiming(trips, cycles, first, period, done, busy, idle)
+    return LoopTiming(trips, cycles, first, period, done, busy, idle, prologue)
 
 
 def _idle(tiles: TileGraph, trace: Trace) -> Array:

@@ -1,11 +1,12 @@
-"""The critical path of a launch: the rows that decide how long it takes, over all its trips.
+"""The critical path of a launch's trips: the rows that decide how long it takes, over all its trips.
 
     path = critical_path(tiles, timing)
-    path.whole.cycles(tiles)                timing.cycles, exactly
+    path.whole.cycles(tiles)                timing.cycles − timing.begin, exactly
     path.circuit.cycles(tiles)              the period, times the trips that the circuit takes
 
-Followed from the last end back to cycle 0: a row that its unit kept waiting leads to the unit's row before, a row that
-stalled to the edge that opened last, as in the clock's accounts. What repeats is walked once and counted.
+Followed from the last end back to the begin of the first trip: a row that its unit kept waiting leads to the unit's row
+before, a row that stalled to the edge that opened last, as in the clock's accounts. What repeats is walked once and
+counted.
 """
 
 from __future__ import annotations
@@ -98,13 +99,13 @@ def rows_before(tiles: TileGraph) -> Before:
 
 @njit(cache=True, nogil=True)
 def _walk(  # type: ignore[no-untyped-def] # numba
-    row, start, before, has_before, unit_row, unit_distance, stall, first_edge, edge_from, edge_distance, edge_wait,
-    edge_done, busy, latency, hold, visited,
+    row, begin, start, before, has_before, unit_row, unit_distance, stall, first_edge, edge_from, edge_distance,
+    edge_wait, edge_done, busy, latency, hold, visited,
 ):  # fmt: skip
     """Follow the path back from ``row`` through one trip; return the row it comes from in the trip before, or -1."""
     while row >= 0:
         visited[row] = True
-        if start[row] == 0 and not has_before:
+        if start[row] == begin and not has_before:
             return -1
         if stall[row] == 0:
             source, distance = unit_row[row], unit_distance[row]
@@ -145,8 +146,8 @@ class _Walked(NamedTuple):
 class _Walker:
     """Walks trips backwards; the last one that ran stands for all later ones and is walked once from each row."""
 
-    def __init__(self, tiles: TileGraph, traces: list[Trace]) -> None:
-        self.tiles, self.traces = tiles, traces
+    def __init__(self, tiles: TileGraph, traces: list[Trace], begin: int) -> None:
+        self.tiles, self.traces, self.begin = tiles, traces, begin
         self.before = rows_before(tiles)
         self.first_edge = np.searchsorted(tiles.edge_to, np.arange(tiles.rows + 1)).astype(np.int64)
         self.wait, self.done = edge_waits(tiles), tiles.edge_kind <= Edge.BUFFER
@@ -165,8 +166,8 @@ class _Walker:
         earlier = self.traces[trip - 1].start if trip else np.empty(0, np.int64)
         steps, visited = _no_steps(tiles), np.zeros(tiles.rows, np.bool_)
         entry = _walk(
-            row, trace.start, earlier, trip > 0, *self.before, trace.stall, self.first_edge, tiles.edge_from,
-            tiles.edge_distance, self.wait, self.done, *steps, visited,
+            row, self.begin, trace.start, earlier, trip > 0, *self.before, trace.stall, self.first_edge,
+            tiles.edge_from, tiles.edge_distance, self.wait, self.done, *steps, visited,
         )  # fmt: skip
         return _Walked(steps, visited, int(entry))
 
@@ -181,9 +182,9 @@ def _add(total: Steps, steps: Steps, times: int = 1) -> None:
 
 
 def critical_path(tiles: TileGraph, timing: LoopTiming, traces: list[Trace] | None = None) -> CriticalPath:
-    """Return the critical path of a launch; ``traces`` are those of :func:`trip_traces`, made if not given."""
+    """Return the critical path of a launch's trips; ``traces`` are those of :func:`trip_traces`, made if not given."""
     traces = trip_traces(tiles, timing) if traces is None else traces
-    walker, ran = _Walker(tiles, traces), len(traces)
+    walker, ran = _Walker(tiles, traces, timing.begin), len(traces)
     whole, later = _no_steps(tiles), Counter[int]()
     rows = {trip: np.zeros(tiles.rows, np.bool_) for trip in (1, ran)}
     row = last = int(np.argmax(traces[-1].end))

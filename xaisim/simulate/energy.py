@@ -38,10 +38,11 @@ class EnergyItem:
 
 
 def traffic(runs: Sequence[tuple[Schedule, int]], arch: Architecture) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the bytes (read, written) of every memory over all trips."""
+    """Return the bytes (read, written) of every memory over all trips and before them."""
     names = [memory.name for memory in arch.memories]
-    reads = sum((s.tiles.read_bytes.sum(axis=0) * trips for s, trips in runs), np.zeros(len(names)))
-    writes = sum((s.tiles.write_bytes.sum(axis=0) * trips for s, trips in runs), np.zeros(len(names)))
+    parts = [(s.tiles, trips) for s, trips in runs] + [(s.prologue.tiles, 1) for s, _ in runs if s.prologue]
+    reads = sum((tiles.read_bytes.sum(axis=0) * trips for tiles, trips in parts), np.zeros(len(names)))
+    writes = sum((tiles.write_bytes.sum(axis=0) * trips for tiles, trips in parts), np.zeros(len(names)))
     return dict(zip(names, map(float, reads), strict=True)), dict(zip(names, map(float, writes), strict=True))
 
 

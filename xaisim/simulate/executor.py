@@ -48,12 +48,23 @@ def execute(
     :class:`MemoryFaultError` where rows get into each other's way.
     """
     generator = np.random.default_rng(seed)
-    dram = DramImage(schedule, feeds)
     sizes = [schedule.layout.size, *(memory.size for memory in arch.on_chip)]
     memories = [generator.integers(0, 256, size, np.uint8) for size in sizes]
+    dram = DramImage(schedule, feeds)
     dram.fill(memories[0])
+    if schedule.prologue is not None:  # it is through when the first trip begins
+        _run(schedule.prologue, arch, DramImage(schedule.prologue, feeds), feeds, memories, 1)
+    _run(schedule, arch, dram, feeds, memories, trips)
+    return {name: dram.tensor(memories[0], name) for name in schedule.graph.outputs}
+
+
+def _run(
+    schedule: Schedule, arch: Architecture, dram: DramImage, feeds: Mapping[str, Array], memories: list[Array],
+    trips: int,
+) -> None:  # fmt: skip
+    """Run all rows of all trips in the order of the clock."""
     actions = every_action(schedule, arch, dram, feeds)
-    watch = Watch(schedule, actions, sizes, trips)
+    watch = Watch(schedule, actions, [len(memory) for memory in memories], trips)
     results: dict[tuple[int, int], list[Array]] = {}
     for span, begins in in_order_of_time(schedule.tiles, clock(schedule.tiles, trips), arch.dma.issue_cycles):
         action = actions[span.row]
@@ -67,7 +78,6 @@ def execute(
         if span.writes:
             for runs, result in zip(action.writes, results.pop((span.trip, span.row)), strict=True):
                 write(memories[runs.memory], runs, result)
-    return {name: dram.tensor(memories[0], name) for name in schedule.graph.outputs}
 
 
 def every_action(

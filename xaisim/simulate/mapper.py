@@ -2,8 +2,8 @@
 
     schedule, timing = best_schedule(launch, arch, Wish(objective="edp"))
 
-The bound tiles every stage for a share of the memory that feature maps keep and a number of path points in flight; the
-clock then times the best candidates, and what it says decides.
+The bound tiles every stage for a number of path points in flight and for shares of the memories that feature maps keep
+within a trip, and weights over all trips; the clock then times the best candidates, and what it says decides.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from xaisim.mapping.plan import Plan, plan_kernel
 from xaisim.mapping.remat import recomputable
 from xaisim.mapping.schedule import Schedule, schedule_of, verify
 from xaisim.mapping.tiling import Objective
-from xaisim.simulate.clock import LoopTiming, run_loop
+from xaisim.simulate.clock import LoopTiming, time_schedule
 from xaisim.simulate.energy import energy_account
 from xaisim.simulate.recompute import recomputing
 
 _KEEP = (0.0, 0.25, 0.5, 0.75)
+_STAY = (0.0, 0.25, 0.5, 0.75)
 _POINTS = (2, 5, 10)
 """Path points in flight to try: of each, the largest divisor of the number of trips that is not more."""
 _TRIED: dict[Objective, tuple[Objective, ...]] = {
@@ -65,7 +66,7 @@ def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH)
 def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Schedule, LoopTiming]:
     schedule = schedule_of(plan, arch, sync=sync)
     verify(schedule, arch)
-    return schedule, run_loop(schedule.tiles, trips // plan.points)
+    return schedule, time_schedule(schedule, trips // plan.points)
 
 
 @lru_cache(maxsize=256)
@@ -79,8 +80,11 @@ def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architectur
         _check_order(graph, arch, plans, wish)
         if plans:
             best = plans[0] if len(plans) == 1 else min(plans, key=score)
-            again = recomputing(graph, arch, best) if choices.recompute else best
-            found.append(again if again is not best and score(again) < score(best) else best)
+            if len(choices.stay) > 1:
+                best = min(best, rank.staying(best, choices.stay), key=score)
+            if choices.recompute:
+                best = min(best, recomputing(graph, arch, best), key=score)
+            found.append(best)
     if not found:
         assert rank.problem is not None
         raise rank.problem
@@ -125,10 +129,14 @@ class _Ranking:
         plans: list[Plan] = []
         for objective in choices.objectives:
             base = replace(choices.base, objective=objective, spatial=form)
-            by_points = self.best([[replace(base, keep=choices.keep[0], points=n) for n in choices.points]])
-            groups = [[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in by_points]
-            plans += by_points[:1] + (self.best(groups) if len(choices.keep) > 1 else by_points)
+            base = replace(base, keep=choices.keep[0], stay=choices.stay[0])
+            found = self.best([[replace(base, points=n) for n in choices.points]])
+            plans += self.best([[replace(plan.choice, keep=keep) for keep in choices.keep] for plan in found])
         return list({plan.choice: plan for plan in plans}.values())
+
+    def staying(self, plan: Plan, shares: Sequence[float]) -> Plan:
+        """Return the best of a plan with each share of the memories for what stays over all trips."""
+        return self.best([[replace(plan.choice, stay=share) for share in shares]])[-1]
 
     def best(self, groups: Sequence[Sequence[Choice]]) -> list[Plan]:
         """Return the first plan that fits and the best of every group by the bound."""
@@ -159,6 +167,7 @@ class _Choices:
     forms: Sequence[int | None] = (None,)
     """Of an array that has several: the best one for every stage, and each for all stages."""
     keep: Sequence[float] = (0.0,)
+    stay: Sequence[float] = (0.0,)
     points: Sequence[int] = (1,)
     recompute: bool = False
     """Whether to look for masks and indices to compute again."""
@@ -176,11 +185,16 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
     if arch.array.accumulator == "saturate" or not wish.search:  # the order of addition is the simplest mapping's
         return _Choices(base, ("latency",) if saturating(graph) else objectives)
     keeps: Sequence[float] = _KEEP
+    stays: Sequence[float] = _STAY if trips > 1 else (0.0,)
+    if trips == 1 and any(node.backward for node in graph.nodes):  # which reads weights of forward again
+        stays = (0.0, 0.5)
     points: Sequence[int] = [1]
     if trips > 1 and varying_tensors(graph):
         points = sorted({1, *(max(n for n in range(1, most + 1) if trips % n == 0) for most in _POINTS)})
     if given is not None and given.keep_on_chip is not None:
         keeps = [given.keep_on_chip]
+    if given is not None and given.keep_over_trips is not None:
+        stays = [given.keep_over_trips]
     if given is not None and given.points_in_flight is not None:
         points = [given.points_in_flight]
         if trips % points[0]:
@@ -189,7 +203,7 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
             )
     forms = (None, *range(len(arch.array.forms))) if len(arch.array.forms) > 1 else (None,)
     recompute = given is None or given.recompute is None
-    return _Choices(base, objectives, forms, keeps, points, recompute)
+    return _Choices(base, objectives, forms, keeps, stays, points, recompute)
 
 
 def _recomputed(graph: Graph, names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -14,9 +14,9 @@ from xaisim.mapping.tiles import Edge, TileGraph
 from xaisim.simulate.clock import Trace, edge_causes
 
 
-def run_reference(tiles: TileGraph, trips: int = 1) -> list[Trace]:
-    """Return the trace of every trip."""
-    env = simpy.Environment()
+def run_reference(tiles: TileGraph, trips: int = 1, *, begin: int = 0) -> list[Trace]:
+    """Return the trace of every trip; the first one begins at cycle ``begin``."""
+    env = simpy.Environment(initial_time=begin)
     rows = tiles.rows
     ready = [[env.event() for _ in range(rows)] for _ in range(trips)]
     held = [int(edge) for edge in np.flatnonzero(tiles.edge_kind > Edge.BUFFER)]

@@ -65,9 +65,14 @@ def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = M
         if not change.resizes:
             machine = change.arch or arch
             host = [host_cycles(t.launch, machine) for t in timing.launches]
-            tiles = [_tiles(t, arch, change, more) for t in timing.launches]
-            predicted = sum(path.cycles(new) + own for path, new, own in zip(paths, tiles, host, strict=True))
-            loops = [run_loop(new, t.timing.trips).cycles for new, t in zip(tiles, timing.launches, strict=True)]
+            changed = [_tiles(t, arch, change, more) for t in timing.launches]
+            lead = [run_loop(ahead, 1) if ahead else None for _, ahead in changed]
+            predicted = sum(path.cycles(new) for path, (new, _) in zip(paths, changed, strict=True)) + sum(host)
+            predicted += sum(part.cycles for part in lead if part)  # transfers alone: nothing to predict
+            loops = [
+                run_loop(new, t.timing.trips, part).cycles
+                for (new, _), t, part in zip(changed, timing.launches, lead, strict=True)
+            ]
             cycles = sum(loops) + sum(host)
         if remap and change.arch is not None:
             remapped = time_program([t.launch for t in timing.launches], change.arch, timing.wish).cycles
@@ -76,15 +81,18 @@ def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = M
     return sorted(gains, key=lambda gain: min(c for c in (gain.cycles, gain.remapped_cycles) if c is not None))
 
 
-def _tiles(t: TimedLaunch, arch: Architecture, change: _Change, more: Fraction) -> TileGraph:
-    """Return a launch's tiles with the durations that a change gives them."""
+def _tiles(t: TimedLaunch, arch: Architecture, change: _Change, more: Fraction) -> tuple[TileGraph, TileGraph | None]:
+    """Return a launch's tiles, and those of its prologue, with the durations that a change gives them."""
+    prologue = t.schedule.prologue
     if change.arch is None:
         assert change.tiles is not None
-        return change.tiles(t.schedule.tiles, arch, more)
-    tiles = map_again(t.schedule, change.arch, sync=t.launch.sync).tiles
+        ahead = change.tiles(prologue.tiles, arch, more) if prologue else None
+        return change.tiles(t.schedule.tiles, arch, more), ahead
+    again = map_again(t.schedule, change.arch, sync=t.launch.sync)
+    tiles = again.tiles
     if not all(np.array_equal(getattr(tiles, n), getattr(t.schedule.tiles, n)) for n in ("edge_from", "edge_to")):
         raise ValueError(f"{t.launch.kernel}: {change.resource} changed the order of tiles, not only their durations")
-    return tiles
+    return tiles, again.prologue.tiles if again.prologue else None
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ class Actions:
         """Return the bits of a tile that a transfer moves, biases behind the weights."""
         if tile.operand is None or tile.operand.role != "weight":
             return tile.part(low, high).runs
-        weights = tile.part(*tile.weight_corners(low, high)).runs
+        weights = tile.part(*tile.weight_corners(low, high, transposed=tile.transposed)).runs
         return joined(weights, tile.biases(low[1], high[1])) if tile.has_bias and low[2] == 0 else weights
 
     # --- the array ----------------------------------------------------------------------------------------------------
@@ -108,9 +108,11 @@ class Actions:
         taps = (*w_tile.operand.type.shape[2:], 1, 1)[:2]
         held = read_by(anchor, output, (c0, c1), x_tile.operand.type.shape, (taps[0], taps[1]))
         x = x_tile.part((low[0], held.c0, held.h0, held.w0), (high[0], held.c1, held.h1, held.w1))
-        w = w_tile.part(*w_tile.weight_corners((low[0], output.c0, c0, 0), (high[0], output.c1, c1, 0)))
+        turned = bool(anchor.attrs.get("transposed"))
+        corners = (low[0], output.c0, c0, 0), (high[0], output.c1, c1, 0)
+        w = w_tile.part(*w_tile.weight_corners(*corners, transposed=turned))
         target = sums.part(low, high)
-        bias = w_tile.bias if c0 == 0 else None
+        bias = w_tile.bias if c0 == 0 and len(anchor.args) > 2 else None
         reads = [x.runs, w.runs]
         if c0 > 0:
             reads.append(target.runs)
