@@ -37,7 +37,7 @@ from xaisim.validate.executor import NETWORKS, table
 
 Array = np.ndarray
 OPTIONS: dict[str, dict[str, Any]] = {"integrated_gradients": {"n_steps": 4}}
-CHOICES = [Choice(keep=0.5), Choice(points=2), Choice(keep=0.75, points=4)]
+CHOICES = [Choice(keep=0.5), Choice(points=2, stay=0.5), Choice(keep=0.5, stay=0.25, points=4)]
 METHOD_NAMES = [name for name in METHODS if name != "gradcam"]
 
 

@@ -125,6 +125,27 @@ def two_levels(size: str = "64KiB") -> Architecture:
     return load_data(Architecture, data)
 
 
+def test_what_stays_in_the_outer_memory_goes_on_to_the_inner_ones_and_not_to_dram() -> None:
+    arch = two_levels("256KiB")
+    p = prepare(Experiment(model="cifar_cnn", arch="pynq_z2", options=Options(n_steps=2)))
+    path = executed(p.model.graph, arch, "integrated_gradients", Numerics(), p.sample.x, n_steps=2)[1]
+    plain, kept = (map_kernel(path.graph, arch, choice) for choice in (Choice(), Choice(keep=0.5, stay=0.25)))
+    verify(kept, arch)
+    assert check(path, arch, kept).equal
+    stay = kept.placement.over_trips
+    assert stay
+    assert len(kept.placement.resident) > len(stay) + len(plain.placement.resident)
+    assert {k.memory for name, k in kept.placement.resident.items() if name not in plain.placement.resident} == {
+        "shared"
+    }
+    bus = [float((s.tiles.read_bytes + s.tiles.write_bytes)[:, 0].sum()) for s in (plain, kept)]
+    assert bus[1] < 0.8 * bus[0]
+    links = [seat.name for seat in kept.tiles.units]
+    weights = kept.tiles.unit == links.index("link weights")
+    shared, inner = (1 + [m.name for m in arch.on_chip].index(name) for name in ("shared", "weights"))
+    assert kept.tiles.read_bytes[weights, shared].sum() == kept.tiles.write_bytes[weights, inner].sum() > 0
+
+
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients"])
 def test_a_second_level_of_memory_passes_tiles_on(method: str) -> None:
     arch = two_levels()
@@ -132,7 +153,7 @@ def test_a_second_level_of_memory_passes_tiles_on(method: str) -> None:
     for launch in program("cifar_cnn", method, **options):
         schedule = map_kernel(launch.graph, arch)
         tiles = schedule.tiles
-        assert [seat.name for seat in tiles.units][-2:] == ["link activations", "link weights"]
+        assert [seat.name for seat in tiles.units][-3:] == ["link activations", "link activations out", "link weights"]
         names = [memory.name for memory in arch.memories]
         shared, weights = names.index("shared"), names.index("weights")
         used = [len(m.levels) for m in schedule.mappings]

@@ -60,7 +60,7 @@ def table_of(
             dims = sum(1 << LOOPS.index(dim) for dim in relevant(stream, problem))
             rows.append((
                 stream.role == "weight", stream.halo, stream.role == "psum", stream.bits, stream.extra_bits_per_k,
-                stream.point, dims, names.index(memory), sram.buffers, stream.moved, at == 0,
+                stream.point, dims, names.index(memory), sram.buffers, stream.role != "psum", at == 0,
             ))  # fmt: skip
             rate = link_bytes_per_cycle(arch, source, memory) if at else arch.dram.bytes_per_cycle
             rates.append((rate, model.memory_pj_per_byte(source, "read") if model else 0.0))

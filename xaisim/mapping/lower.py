@@ -34,7 +34,7 @@ from xaisim.mapping.streams import (
     slot_bytes,
     tile_bits,
 )
-from xaisim.mapping.tiles import Kind, Unit, seats_of
+from xaisim.mapping.tiles import Kind, Unit, link_names, seats_of
 from xaisim.mapping.walk import walk
 
 Array = np.ndarray
@@ -142,22 +142,23 @@ class _Tables:
         self, stage: Stage, problem: Problem, mapping: Mapping, stream: Stream, operand: Any, held: list[int],
         cursor: dict[str, int],
     ) -> None:  # fmt: skip
-        kept = stream.levels == (-1,)
+        kept = stream.kept
         own = operand is not None and stream.role != "output" and operand.name in {o.name for o in stage.outputs}
         sources = self.sources(operand, stream)
         resident = self.plan.placement.resident.get(operand.name) if operand is not None and kept else None
         dims = sum(1 << LOOPS.index(dim) for dim in relevant(stream, problem))
         self.stream.append([
-            w.ROLES[stream.role], dims, len(self.hop), 0 if kept else len(stream.memories),
+            w.ROLES[stream.role], dims, len(self.hop), len(stream.memories) - kept,
             len(self.source) - len(sources), len(sources),
             self.tensors.get(operand.name, -1) if operand is not None else -1, kept, stream.halo,
             bool(operand is not None and operand.chosen), self.fetched_ahead(stage, stream, operand), own, stream.bits,
             stream.extra_bits_per_k, problem.transposed,
-            resident.address if resident else 0, self.memories.index(stream.memory), resident.size if resident else 0,
+            resident.address if resident else 0, self.memories.index(stream.memories[0]),
+            resident.size if resident else 0,
         ])  # fmt: skip
-        if kept:
-            return
         for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
+            if level < 0:
+                continue
             counts = dict.fromkeys(LOOPS, 1)
             for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
                 counts[dim] *= count
@@ -178,10 +179,11 @@ class _Tables:
             self.sizes.slots += held[hop]
 
     def unit(self, stream: Stream, hop: int) -> int:
-        """Return the unit that moves tiles into (or out of) a memory: a DMA engine, or the link to the memory."""
+        """Return the unit that moves tiles into (or out of) a memory: a DMA engine, or a link of the memory."""
         if hop == 0:
             return 0
-        return [seat.name for seat in self.seats].index(f"link {stream.memories[hop]}")
+        name = link_names(stream.memories[hop])[stream.role == "output"]
+        return [seat.name for seat in self.seats].index(name)
 
     def sources(self, operand: Any, stream: Stream) -> list[tuple[int, ...]]:
         if operand is None or stream.role == "output":
@@ -268,16 +270,15 @@ def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture
 def _ends(rows: Array, plan: Plan, memories: list[str]) -> tuple[Array, Array]:
     """Return the outer and the inner memory of every transfer."""
     hops: list[tuple[int, int]] = []
-    direct: list[int] = []
+    first: list[int] = []
     for problem in plan.problems:
         for stream in problem.streams:
-            direct.append(memories.index(stream.memory))
-            if stream.levels != (-1,):
-                chain = [0, *(memories.index(memory) for memory in stream.memories)]
-                hops += list(pairwise(chain))
+            chain = [memories.index(memory) for memory in stream.memories]
+            first.append(chain[0])
+            hops += list(pairwise(chain if stream.kept else [0, *chain]))
     ends = np.array([*hops, (0, 0)], np.int64)[rows[:, w.O_HOP]]
     whole = rows[:, w.O_HOP] < 0  # a tensor that is loaded as a whole
-    return np.where(whole, 0, ends[:, 0]), np.where(whole, np.array(direct)[rows[:, w.O_STREAM]], ends[:, 1])
+    return np.where(whole, 0, ends[:, 0]), np.where(whole, np.array(first)[rows[:, w.O_STREAM]], ends[:, 1])
 
 
 def _price_arrays(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:

@@ -63,10 +63,9 @@ def place(
     varying = varying_tensors(graph) if points > 1 else frozenset()
     placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
     _keep_masks(graph, stages, arch, placement, points)
-    direct = max(arch.levels.values()) == 0  # with several levels, tensors pass through the memories in tiles
-    if stay and direct:
+    if stay:
         _keep_over_trips(graph, stages, arch, placement, stay)
-    if keep and direct:
+    if keep:
         _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
     types, levels = graph.types(), arch.levels
     chains = {operand: arch.memories_for(operand) for operand in OPERANDS}
@@ -100,11 +99,14 @@ def _stream(
         return Stream("psum", arch.array.stored_sum_bits, names, levels, moved=False, point=point)
     kept = placement.resident.get(operand.name)
     chain = chains[operand.memory_class] or chains["activation"]  # type: ignore[index] # one of OPERANDS
+    passed = [memory.name for memory in chain]
+    if kept:  # its tiles pass through the memories inside the one where it stays
+        passed = passed[passed.index(kept.memory) :]
     return Stream(
         role=operand.role,
         bits=operand.type.element_bits,
-        memories=(kept.memory,) if kept else tuple(memory.name for memory in chain),
-        levels=(-1,) if kept else tuple(depth[memory.name] for memory in chain),
+        memories=tuple(passed),
+        levels=tuple(-1 if kept and name == kept.memory else depth[name] for name in passed),
         moved=not kept,
         halo=operand.role in ("input", "index"),
         extra_bits_per_k=bias_bits if operand.role == "weight" else 0,
@@ -192,8 +194,8 @@ def _keep_over_trips(
         loader, operand = (biased or users)[0]
         bits = types[name].size_bits + sum(types[bias].size_bits for bias in biases)
         outputs = min(int(np.prod(volume(s.anchor.type.shape)[1:])) if o.role == "weight" else 1 for s, o in users)
-        memory = staging_memories(operand, arch)[-1].name
-        if all(staging_memories(o, arch)[-1].name == memory for _, o in users):
+        memory = staging_memories(operand, arch)[0].name
+        if all(staging_memories(o, arch)[0].name == memory for _, o in users):
             wishes.append((outputs / len(users), int(slot_bytes(bits)), name, loader.index, memory))
     room = {memory.name: int(stay * memory.size) for memory in arch.on_chip}
     for _, size, name, index, memory in sorted(wishes):
@@ -232,7 +234,7 @@ def _keep_maps(
             size = int(slot_bytes(operand.type.size_bits * (points if name in varying else 1)))
             wishes.append((-(1 + readers[name]) / (1 + last[name] - first), size, first, name))
     for _, size, first, name in sorted(wishes):
-        memory = staging_memories(made[name][0], arch)[-1]
+        memory = staging_memories(made[name][0], arch)[0]
         wish = Kept(memory.name, 0, size, first, last[name])
         over_trips = sum(k.size for k in placement.over_trips.values() if k.memory == memory.name)
         lowest = max(0, memory.size * (1 - keep) - over_trips)

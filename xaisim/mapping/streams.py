@@ -28,16 +28,22 @@ class Stream:
     role: str
     bits: int
     memories: tuple[str, ...]
-    """On-chip memories that its tiles pass through, from the DRAM inwards."""
+    """On-chip memories that its tiles pass through, from the DRAM inwards; of a tensor that stays on the chip, the one
+    where it stays comes first."""
     levels: tuple[int, ...]
-    """The level of loops whose tiles each of these memories holds."""
+    """The level of loops whose tiles each of these memories holds; −1 for the one in which all of it stays."""
     moved: bool = True
-    """It crosses the DRAM bus; False for partial sums."""
+    """It crosses the DRAM bus: it does not stay on the chip, and is no partial sum."""
     halo: bool = False
     extra_bits_per_k: int = 0
     """Bias bits that travel with a weight tile, per filter."""
     point: bool = False
     """It differs from one path point to the next."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it stays on the chip as a whole."""
+        return self.levels[0] < 0
 
     @property
     def memory(self) -> str:

@@ -44,9 +44,18 @@ def seats_of(arch: Architecture) -> tuple[Seat, ...]:
     """Return the units of a machine, in the order of ``TileGraph.units``: engines, arrays, vector unit, host, links."""
     engines = [Seat(Unit.DMA, name) for name in _numbered("dma", arch.dma.engines)]
     arrays = [Seat(Unit.ARRAY, name) for name in _numbered("array", arch.array.count)]
-    inner = {memory.name for operand in OPERANDS for memory in arch.memories_for(operand)[1:]}
-    links = [Seat(Unit.LINK, f"link {memory.name}") for memory in arch.on_chip if memory.name in inner]
-    return (*engines, *arrays, *SEATS[2:], *links)
+    inner = {memory.name: set[str]() for operand in OPERANDS for memory in arch.memories_for(operand)[1:]}
+    for operand in OPERANDS:
+        for memory in arch.memories_for(operand)[1:]:
+            inner[memory.name].add(operand)
+    names = [memory.name for memory in arch.on_chip if memory.name in inner]
+    links = [name for memory in names for name in link_names(memory)[: 1 + bool(inner[memory] - {"weight", "psum"})]]
+    return (*engines, *arrays, *SEATS[2:], *(Seat(Unit.LINK, name) for name in links))
+
+
+def link_names(memory: str) -> tuple[str, str]:
+    """Return the units that move tiles into a memory from the one outside it, and back: its ports work at once."""
+    return f"link {memory}", f"link {memory} out"
 
 
 def _numbered(name: str, count: int) -> list[str]:

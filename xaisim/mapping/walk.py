@@ -108,9 +108,9 @@ def _load(tables, out, state, s, stream, hop):  # type: ignore[no-untyped-def] #
     if tables.hop[hop, w.H_SLOTS] >= tables.hop[hop, w.H_DISTINCT] and state.tile[tile] >= 0:
         state.hop[hop, w.AT_CURRENT] = state.tile[tile]
         return
-    outermost = hop == tables.stream[stream, w.R_HOP]
+    outermost, kept = hop == tables.stream[stream, w.R_HOP], tables.stream[stream, w.R_KEPT]
     unit = tables.hop[hop, w.H_UNIT]
-    if outermost:
+    if outermost and not kept:
         unit += out.counter[w.N_LOADS] % max(1, tables.seats[1] - 1)
         out.counter[w.N_LOADS] += 1
     row = new_row(out, s, unit, w.LOAD, stream, hop)
@@ -124,6 +124,8 @@ def _load(tables, out, state, s, stream, hop):  # type: ignore[no-untyped-def] #
         if tables.stream[stream, w.R_CHOSEN] and out.counter[w.N_CHOICE] >= 0:
             edge(out, out.counter[w.N_CHOICE], row, w.DATA, w.ZERO)
         wait_for_makers(tables, out, s, stream, row, row, w.ZERO)
+        if kept:
+            _use_kept(tables, out, stream, row)
     else:
         outer = state.hop[hop - 1, w.AT_CURRENT]
         edge(out, out.allocation[outer, w.A_FILLED], row, w.DATA, w.ZERO)
@@ -137,7 +139,7 @@ def _load_all(tables, out, state, s):  # type: ignore[no-untyped-def] # numba
     complete = state.high[state.high.shape[0] - 1, w.C] == tables.stage[s, w.S_EXTENT + w.C]
     for stream in range(tables.stage[s, w.S_STREAM], tables.stage[s, w.S_STREAM] + tables.stage[s, w.S_STREAMS]):
         role = tables.stream[stream, w.R_ROLE]
-        if role > w.TAIL or tables.stream[stream, w.R_KEPT]:
+        if role > w.TAIL:
             continue
         if role == w.TAIL and not (complete or tables.stage[s, w.S_RUN] > 1):
             continue  # the loop over channels lies outside, and the sum is not complete yet
@@ -150,7 +152,7 @@ def _load_all(tables, out, state, s):  # type: ignore[no-untyped-def] # numba
 def _load_ahead(tables, out, state, s):  # type: ignore[no-untyped-def] # numba
     """Load the first tiles of a stage that need nothing of the stage before."""
     for stream in range(tables.stage[s, w.S_STREAM], tables.stage[s, w.S_STREAM] + tables.stage[s, w.S_STREAMS]):
-        if tables.stream[stream, w.R_PREFETCH] and not tables.stream[stream, w.R_KEPT]:
+        if tables.stream[stream, w.R_PREFETCH] and tables.stream[stream, w.R_HOPS]:
             _load(tables, out, state, s, stream, tables.stream[stream, w.R_HOP])
 
 
@@ -158,18 +160,24 @@ def _load_ahead(tables, out, state, s):  # type: ignore[no-untyped-def] # numba
 
 
 @part_of_walk
-def _read(tables, out, state, s, stream, row):  # type: ignore[no-untyped-def] # numba
-    """Let a computation wait for an operand and use it where it lies."""
-    if not tables.stream[stream, w.R_KEPT]:
-        a = state.hop[tables.stream[stream, w.R_HOP] + tables.stream[stream, w.R_HOPS] - 1, w.AT_CURRENT]
-        edge(out, out.allocation[a, w.A_FILLED], row, w.DATA, w.ZERO)
-        use(out, row, a, w.ZERO)
-        return
+def _use_kept(tables, out, stream, row):  # type: ignore[no-untyped-def] # numba
+    """Read a tensor that stays on the chip where it lies."""
     first = tables.stream[stream, w.R_SOURCE]
     for v in range(first, first + tables.stream[stream, w.R_SOURCES]):
         a = out.tensor_allocation[tables.source[v, w.V_TENSOR]]
         if a >= 0:
             use(out, row, a, w.ZERO)
+
+
+@part_of_walk
+def _read(tables, out, state, s, stream, row):  # type: ignore[no-untyped-def] # numba
+    """Let a computation wait for an operand and use it where it lies."""
+    if tables.stream[stream, w.R_HOPS]:
+        a = state.hop[tables.stream[stream, w.R_HOP] + tables.stream[stream, w.R_HOPS] - 1, w.AT_CURRENT]
+        edge(out, out.allocation[a, w.A_FILLED], row, w.DATA, w.ZERO)
+        use(out, row, a, w.ZERO)
+        return
+    _use_kept(tables, out, stream, row)
     if out.row[row, w.O_KIND] != w.VECTOR:  # else the vector unit made it and takes its rows in order
         region = out.counter[w.N_ROWS]  # noted in the next row, which is not there yet
         operand_region(tables, out, state, s, stream, state.low.shape[0] - 1, region)
@@ -272,15 +280,21 @@ def _volume(tables, state, stream, level):  # type: ignore[no-untyped-def] # num
 
 
 @part_of_walk
+def _put_kept(tables, out, s, stream, row):  # type: ignore[no-untyped-def] # numba
+    """Write a part of a tensor that stays on the chip."""
+    tensor = tables.stream[stream, w.R_TENSOR]
+    if out.tensor_allocation[tensor] < 0:
+        out.tensor_allocation[tensor] = keep(tables, out, s, stream)
+    use(out, row, out.tensor_allocation[tensor], w.ONE)
+    made(tables, out, tensor, row)
+
+
+@part_of_walk
 def _put(tables, out, state, s, stream, row, step):  # type: ignore[no-untyped-def] # numba
     """Write a result to its buffer, pass it outwards on the chip, and queue its store when its tile is complete."""
     deep, first = state.low.shape[0] - 1, tables.stream[stream, w.R_HOP]
-    if tables.stream[stream, w.R_KEPT]:
-        tensor = tables.stream[stream, w.R_TENSOR]
-        if out.tensor_allocation[tensor] < 0:
-            out.tensor_allocation[tensor] = keep(tables, out, s, stream)
-        use(out, row, out.tensor_allocation[tensor], w.ONE)
-        made(tables, out, tensor, row)
+    if tables.stream[stream, w.R_HOPS] == 0:
+        _put_kept(tables, out, s, stream, row)
         return
     link, hop = row, first + tables.stream[stream, w.R_HOPS] - 1
     _into(tables, out, state, s, stream, hop, row)
@@ -315,14 +329,19 @@ def _flush(tables, out, state, s, until):  # type: ignore[no-untyped-def] # numb
         q = out.counter[w.N_DONE]
         out.counter[w.N_DONE] += 1
         stream, a = state.queue[q, w.Q_STREAM], state.queue[q, w.Q_ALLOCATION]
-        row = new_row(out, s, tables.seats[0] + tables.seats[1] - 1, w.STORE, stream, tables.stream[stream, w.R_HOP])
+        hop, kept = tables.stream[stream, w.R_HOP], tables.stream[stream, w.R_KEPT]
+        unit = tables.hop[hop, w.H_UNIT] if kept else tables.seats[0] + tables.seats[1] - 1
+        row = new_row(out, s, unit, w.STORE, stream, hop)
         out.row[row, w.O_T0], out.row[row, w.O_T1] = state.queue[q, w.Q_T0], state.queue[q, w.Q_T1]
         for end in range(6):
             out.row[row, w.O_REGION + end] = state.queue[q, w.Q_REGION + end]
         transfer(tables, out, s, stream, row)
         wait_for_users(out, a, row, w.DATA)
         use(out, row, a, w.ZERO)
-        made(tables, out, tables.stream[stream, w.R_TENSOR], row)
+        if kept:
+            _put_kept(tables, out, s, stream, row)
+        else:
+            made(tables, out, tables.stream[stream, w.R_TENSOR], row)
 
 
 @part_of_walk

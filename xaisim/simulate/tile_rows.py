@@ -73,7 +73,8 @@ class Actions:
     def transfer(self, row: int, kind: Kind) -> Action:
         """Copy between DRAM and a buffer, or between two buffers."""
         low, high = self.corners(row)
-        ends = {writes: self.moved(tile, low, high) for tile, writes in self.buffers.used(row)}
+        anchor = self.schedule.stages[self.tiles.stage[row]].anchor
+        ends = {writes: self.moved(tile, anchor, low, high) for tile, writes in self.buffers.used(row)}
         ends.setdefault(int(kind is Kind.STORE), self.dram.runs(row))
         source, target = _the(ends, 0, "source"), _the(ends, 1, "target")
         if source.bits != target.bits:
@@ -81,12 +82,14 @@ class Actions:
         return Action([source], [target], lambda _trip, data: data)
 
     @staticmethod
-    def moved(tile: Tile, low: Corner, high: Corner) -> Runs:
-        """Return the bits of a tile that a transfer moves, biases behind the weights."""
+    def moved(tile: Tile, anchor: Node, low: Corner, high: Corner) -> Runs:
+        """Return the bits of a tile that a transfer for a stage moves, biases behind the weights."""
         if tile.operand is None or tile.operand.role != "weight":
             return tile.part(low, high).runs
-        weights = tile.part(*tile.weight_corners(low, high, transposed=tile.transposed)).runs
-        return joined(weights, tile.biases(low[1], high[1])) if tile.has_bias and low[2] == 0 else weights
+        turned = bool(anchor.attrs.get("transposed"))
+        weights = tile.part(*tile.weight_corners(low, high, transposed=turned)).runs
+        biased = tile.has_bias and len(anchor.args) > 2 and low[2] == 0
+        return joined(weights, tile.biases(low[1], high[1])) if biased else weights
 
     # --- the array ----------------------------------------------------------------------------------------------------
 
