@@ -288,9 +288,13 @@ def test_energy_bars_add_up_to_the_total(path_report: Report) -> None:
 def test_blocks_of_the_timeline_keep_all_tiles_and_busy_cycles(profile_report: Report) -> None:
     for t in profile_report.run.timing.launches:
         info = figures.gantt_info(t)
-        assert info.tiles.sum() == t.schedule.tiles.rows
+        prologue = t.schedule.prologue
+        ahead = prologue.tiles.rows if prologue else 0
+        assert info.tiles.sum() == t.schedule.tiles.rows + ahead
         for unit in range(len(SEATS)):
-            assert info.busy[info.unit == unit].sum() * t.timing.trips == t.timing.busy[unit]
+            once = t.timing.prologue.busy[unit] if t.timing.prologue else 0
+            in_a_trip = info.busy[info.unit == unit].sum() - once
+            assert in_a_trip * t.timing.trips + once == t.timing.busy[unit]
         assert (info.end - info.start >= info.busy).all()
         assert len(info.unit) < t.schedule.tiles.rows
 

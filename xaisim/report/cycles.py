@@ -233,6 +233,10 @@ def stage_stalls(analysis: Analysis) -> Array:
     table = np.zeros((len(schedule.tiles.units), len(schedule.stages), len(Cause)), np.int64)
     for tiles, trace, times in _times(analysis):
         np.add.at(table, (tiles.unit, tiles.stage, trace.cause), times * trace.stall)
+    prologue = analysis.launch.timing.prologue
+    if prologue is not None:  # every unit waits for the end of it before its first tile
+        unit, first = np.unique(schedule.tiles.unit, return_index=True)
+        table[unit, schedule.tiles.stage[first], Cause.LOAD] += prologue.idle[unit, Cause.FINISHED]
     return table
 
 

@@ -222,9 +222,9 @@ def run_loop(
     busy = trips * np.bincount(tiles.unit, tiles.occupy_cycles, len(tiles.units)).astype(np.int64)
     if prologue:
         ahead = prologue.idle.copy()
-        ahead[:, Cause.LOAD] += ahead[:, Cause.FINISHED]  # everyone waits until the last of it is there
-        ahead[:, Cause.FINISHED] = 0
+        ahead[used, Cause.LOAD] += ahead[used, Cause.FINISHED]  # all that work wait until the last of it is there
         busy, idle = busy + prologue.busy, idle + ahead
+    idle[:, Cause.FINISHED] = 0
     idle[:, Cause.FINISHED] = cycles - busy - idle.sum(axis=1)
     return LoopTiming(trips, cycles, first, period, done, busy, idle, prologue)
 
