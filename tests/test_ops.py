@@ -233,6 +233,13 @@ def test_average_pool_counts_the_padding_and_its_dilated_form_is_its_gradient(
     assert_close(actual, x.grad)
 
 
+def test_windows_over_no_element_at_all_sum_to_zero() -> None:
+    beyond = np.full((1, 1, 2, 3), np.nan)  # what an empty tile of a larger memory lies in front of
+    out = np.ones((1, 1, 1, 2))
+    kernels.window_sum(beyond[:, :, :0], out, 2, 2, 1, 1, 2, 0, 1, 1)
+    assert (out == 0).all()
+
+
 @pytest.mark.parametrize(("small_side", "large_side"), [(1, 5), (2, 4), (4, 32), (7, 224), (3, 8), (5, 5), (8, 3)])
 def test_upsample_with_interpolation_equals_torch_bilinear(small_side: int, large_side: int) -> None:
     x = RNG.normal(size=(2, 1, small_side, small_side + 1))

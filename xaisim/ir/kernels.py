@@ -161,7 +161,7 @@ def window_sum(x, out, R, S, stride_y, stride_x, top, left, dilation_y, dilation
         for c in range(C):
             for p in range(out.shape[2]):
                 for q in range(out.shape[3]):
-                    total = x[n, c, 0, 0] * 0
+                    total = x.dtype.type(0)  # x may be empty: a tile of padding alone
                     for r in range(R):
                         h = p * stride_y + r - top
                         if h >= 0 and h % dilation_y == 0 and h // dilation_y < H:
