@@ -61,7 +61,9 @@ class Sizes:
                 self.edges += readers * max(1, sources)
                 self.accesses += readers * max(1, sources)
                 for hop in ways:
-                    self._add_moves(_loads(loops, stream, hop), units + 2 + 2 * sources)
+                    loads = _loads(loops, stream, hop)
+                    self._add_moves(loads, units + 2 + 2 * sources)
+                    self.accesses += loads * sources * stream[w.R_KEPT]  # of the tensors that are passed on
         self.queue = max(self.queue, done * outputs)
 
     def _add_moves(self, moves: int, edges: int) -> None:
