@@ -156,7 +156,8 @@ def groups(timed: Sequence[Timed]) -> dict[str, list[Timed]]:
 _TEXT = """
 Every row is a layer that ran on Gemmini's RTL (16×16, int8, weight stationary) in FireSim with the mapping that it
 names. Ours is that mapping lowered to commands and run on the clock (docs/gemmini.md): physical terms only, the same
-for every row. Beside it stands the analytical model published with the data.
+for every row. What no source gives was read from 84 of the rows; the other 30, mostly the largest layers, were left
+out of that. Beside it stands the analytical model published with the data.
 """
 
 
