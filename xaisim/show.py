@@ -21,6 +21,7 @@ from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import NAMED_NUMERICS, Formats
 from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, stored_text, time_text
+from xaisim.simulate.clock import LoopTiming
 from xaisim.simulate.mapper import Wish, best_schedule
 
 
@@ -77,6 +78,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         f"{timing.cycles:,} cycles",
         f"    keep_on_chip: {choice.keep:g}  # share of a memory that feature maps may take",
         f"    keep_over_trips: {choice.stay:g}  # share that weights and inputs may take, which are then loaded once",
+        *_loaded_once(schedule, timing),
         f"    points_in_flight: {choice.points}  # path points in a trip",
         f"    recompute: [{', '.join(choice.recompute)}]  # masks and indices that backward makes again",
         "    stages:",
@@ -93,6 +95,14 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         stays = f"; {', '.join(kept)} stays on the chip" if kept else ""
         lines.append(f"        # cycles: {units}{used}; {bytes_text(moved_bytes[i])} over the bus{stays}")
     return "\n".join(lines)
+
+
+def _loaded_once(schedule: Schedule, timing: LoopTiming) -> list[str]:
+    kept = schedule.placement.over_trips
+    if not kept:
+        return []
+    size = bytes_text(sum(tensor.size for tensor in kept.values()))
+    return [f"    # before the first trip, in {timing.begin:,} cycles: {', '.join(kept)} ({size})"]
 
 
 def schedule_text(schedule: Schedule, rows: int) -> str:
