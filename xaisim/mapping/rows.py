@@ -1,12 +1,9 @@
 """What the walk writes: rows, the edges between them, buffers and who uses them; and the region that a row works on.
 
-    row = new_row(out, stage, unit, LOAD, stream, hop)
-    edge(out, made, row, DATA, ZERO)               it waits for row ``made``
-    a = allocate(tables, out, state, stage, stream, hop, row)
-    use(out, row, a, ONE)                          and writes buffer ``a``
-
-Tables are passed whole and read element by element: every array that is passed and every view of a row costs as much
-time to compile as a line or two.
+row = new_row(out, stage, unit, LOAD, stream, hop)
+edge(out, made, row, DATA, ZERO)               it waits for row ``made``
+a = allocate(tables, out, state, stage, stream, hop, row)
+use(out, row, a, ONE)                          and writes buffer ``a``
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ from numba import njit
 from xaisim.mapping import tables as w
 
 # The tables outlive the walk, so arrays need no reference counts; and what only the walk calls needs no entry from
-# Python. Without both it compiles twice as fast.
+# Python. Without either it compiles in half the time.
 COMPILED: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 _INSIDE: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 part_of_walk: Any = njit(**COMPILED, **_INSIDE)
