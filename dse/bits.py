@@ -32,7 +32,9 @@ from xaisim.numerics.formats import Formats, Numerics
 
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ("cifar_cnn", "resnet18_tiny", "inception_v3_tiny")
-METHODS_STUDIED = tuple(name for name in METHODS if name != "forward")
+METHODS_STUDIED = (
+    "saliency", "input_x_gradient", "deconvnet", "guided_backprop", "gradcam", "integrated_gradients"
+)  # fmt: skip
 CLASSES = ("weights", "activations", "gradients", "path")
 """Tensor classes that are narrowed alone; ``path`` only where there is one."""
 MOST_BITS, ATTRIBUTION_EXTRA_BITS = 16, 8
@@ -58,7 +60,7 @@ class Setting:
 
 def settings_of(method: str, widths: tuple[int, ...], narrowed: tuple[str, ...]) -> list[Setting]:
     """Return the settings of one method; classes alone at even widths below 16, where they are all at 16."""
-    has_path = "n_steps" in METHODS[method].options
+    has_path = "baseline" in METHODS[method].options
     kinds = [kind for kind in narrowed if kind != "path" or has_path]
     return [Setting(k, b) for k in kinds for b in widths if k == "all" or (b < MOST_BITS and b % 2 == 0)]
 
@@ -131,7 +133,7 @@ def run(p: Prepared, formats: Formats | None, x: Array, target: int) -> Run:
     method, graph = METHODS[p.experiment.method], p.model.graph
     device = FloatDevice() if formats is None else p.device(formats)
     predicted = METHODS["forward"].run(device, graph, x, target).real().argmax(axis=1)
-    if "n_steps" in p.options:
+    if not method.batched:
         maps = [method.run(device, graph, x[n : n + 1], target, **p.options).real() for n in range(len(x))]
         return Run(np.concatenate(maps), predicted, None)
     decisions = Decisions(device)
@@ -199,7 +201,7 @@ def compute(jobs: list[Job], store: Path, progress: Progress) -> None:
     for model, method in pairs:
         mine = [job for job in jobs if (job.model, job.method) == (model, method)]
         progress.update(task, description=f"{model} {method}: calibrate")
-        steps = {"n_steps": N_STEPS} if "n_steps" in METHODS[method].options else {}
+        steps = METHODS[method].few(N_STEPS)
         p = prepare(experiment_of(model=model, method=method, **steps))
         ranges = calibrated(p)[0].ranges
         for scenes in dict.fromkeys(job.scenes for job in mine):

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from random_graphs import RandomNetwork, networks
 
-from xaisim.attribution import METHODS, kernels
+from xaisim.attribution import METHODS, kernels, path_kernels
 from xaisim.attribution.device import Kernel
 from xaisim.attribution.gradient import DECONVNET, GUIDED, RULES
 from xaisim.config import UserError
@@ -104,7 +104,7 @@ def test_a_path_loop_equals_the_naive_reference_with_its_running_sum(
     shape = (1, *graph.inputs["input"].shape)
     feeds = {"path.x": generator.normal(size=shape), "path.baseline": generator.normal(size=shape)}
     feeds |= {"path.alpha": (np.arange(trips) + 0.5) / trips, "path.weight": np.ones(trips)}
-    fixed, integers, made = launched(kernels.path_gradient(graph, 2), feeds, n, trips)
+    fixed, integers, made = launched(path_kernels.path_gradient(graph, 2), feeds, n, trips)
     verify(fixed)
     assert_bits_equal(fixed, integers, made)
 

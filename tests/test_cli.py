@@ -398,7 +398,7 @@ def test_options_override_a_workload() -> None:
         return Report.model_validate_json(result.stdout)
 
     plain = profiled()
-    assert plain.options == {"n_steps": 50, "rule": "riemann_middle", "baseline": "black"}
+    assert plain.options == {"n_steps": 50, "rule": "riemann_middle", "score": "logit", "baseline": "black"}
     fewer = profiled("--n-steps", "5", "--arch", "zcu104")
     assert (fewer.options["n_steps"], fewer.options["baseline"], fewer.architecture) == (5, "black", "zcu104")
     other = profiled("--method", "gradcam")  # the workload's options were meant for another method

@@ -35,7 +35,7 @@ ATTRIBUTIONS = [name for name in METHODS if name != "forward"]
 
 
 def settings(method: str) -> dict[str, object]:
-    return {"model": "cifar_cnn", "method": method, **({"n_steps": 3} if method == "integrated_gradients" else {})}
+    return {"model": "cifar_cnn", "method": method, **METHODS[method].few(3)}
 
 
 @cache

@@ -53,7 +53,7 @@ CASES = [
 
 @cache
 def settings(model: str, method: str) -> dict[str, Any]:
-    options = {"n_steps": 2} if method == "integrated_gradients" else {}
+    options = METHODS[method].few(2)
     return {"model": model, "method": method, "numerics": ONE_FORMAT, **options}
 
 
@@ -99,8 +99,8 @@ def test_explain_reports_every_key_that_scripts_rely_on(model: str, method: str)
         return
     assert set(data["fidelity"]) >= FIDELITY
     assert set(data["localisation"]) >= LOCALISATION
-    assert (data["completeness"] is not None) == (method == "integrated_gradients")
-    if method == "integrated_gradients":
+    assert (data["completeness"] is not None) == METHODS[method].complete
+    if METHODS[method].complete:
         assert set(data["completeness"]) >= COMPLETENESS
 
 
@@ -299,7 +299,7 @@ def score(x: np.ndarray, targets: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("device", ["fixed", "float"])
 @pytest.mark.parametrize("explainer", [m for m in METHODS if m != "forward"])
 def test_attribute_returns_float64_maps_one_per_sample(explainer: str, device: Any) -> None:
-    options = {"n_steps": 2} if explainer == "integrated_gradients" else {}
+    options = METHODS[explainer].few(2)
     maps = attribute(X, explainer=explainer, device=device, **options, **CNN)
     assert maps.dtype == np.float64
     assert maps.shape == ((3, 1, 32, 32) if explainer == "gradcam" else X.shape)
@@ -377,7 +377,7 @@ REFUSED_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"baselines": np.inf}, "baselines must be finite numbers"),
     ({"baselines": "grey"}, "options: baseline: must be black, white, mean or a number (got 'grey')"),
     ({"method": "middle"}, "unknown rule 'middle'; did you mean 'riemann_middle'?"),
-    ({"explainer": "ig"}, "unknown method 'ig'; choices: forward, saliency"),
+    ({"explainer": "shap"}, "unknown method 'shap'; choices: forward, saliency"),
     ({"explainer": "saliency", "baselines": 0}, "method saliency takes no baselines"),
     ({"explainer": "saliency", "return_convergence_delta": True}, "method saliency has no convergence delta"),
     ({"internal_batch_size": 0}, "internal_batch_size must be at least 1, got 0"),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from random_graphs import networks
 
-from xaisim.attribution import kernels
+from xaisim.attribution import kernels, path_kernels
 from xaisim.attribution.gradient import DECONVNET, GUIDED, RULES
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError
@@ -343,7 +343,7 @@ def test_nothing_of_a_shipped_network_falls_back_to_definitions_but_the_path_its
     """At 16 bits every layer runs in maps; only the interpolation and the running sum, which are wider, do not."""
     graph = load_model(name).graph
     x = np.random.default_rng(0).normal(size=(1, *graph.inputs["input"].shape))
-    kernel = kernels.path_gradient(graph, 0)
+    kernel = path_kernels.path_gradient(graph, 0)
     feeds = {"path.x": x, "path.baseline": 0 * x, "path.alpha": np.ones(1), "path.weight": np.ones(1)}
     ranges = Ranges()
     FloatDevice(observe=ranges.see).launch(kernel, feeds)

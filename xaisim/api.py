@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from xaisim.attribution.device import Device
+from xaisim.attribution.host import scores
 from xaisim.attribution.methods import METHODS
 from xaisim.bits import fewest_bits as fewest_bits_of
 from xaisim.compare import diff as diff_experiment
@@ -32,13 +33,13 @@ from xaisim.report.diff import Diff
 from xaisim.report.report import Report
 from xaisim.simulate.memory_check import Checked
 
-_OPTIONS = ("n_steps", "rule", "baseline", "layer")
+_OPTIONS = tuple(Options.model_fields)
 
 
 def experiment_of(**settings: Any) -> Experiment:
     """Return the experiment that keyword arguments describe; None means the default.
 
-    Method options (``n_steps``, ``rule``, ``baseline``, ``layer``) stand beside the others. Raises
+    Method options (the fields of :class:`~xaisim.experiment.Options`) stand beside the others. Raises
     :class:`UserError` with one line per unknown or wrong setting.
     """
     given = {name: _plain(value) for name, value in settings.items() if value is not None}
@@ -78,7 +79,7 @@ def explain(image: str | Path | None = None, **settings: Any) -> Report:
     """Explain one picture on a simulated accelerator and against float64.
 
     Keywords are the fields of :class:`~xaisim.experiment.Experiment` (``model``, ``weights``, ``method``, ``target``,
-    ``arch``, ``numerics``, ``seed``) and the method's options (``n_steps``, ``rule``, ``baseline``, ``layer``).
+    ``arch``, ``numerics``, ``seed``) and the method's options (:class:`~xaisim.experiment.Options`: ``n_steps``, …).
     """
     return explain_experiment(experiment_of(image=image, **settings))
 
@@ -148,8 +149,10 @@ def attribute(
     choose("device", device, ("fixed", "float"))
     x = _checked_inputs(inputs, p)
     starts = _starts(baselines, x, p)
-    if return_convergence_delta and starts is None:
-        raise UserError(f"method {explainer} has no convergence delta; integrated_gradients has")
+    chosen = METHODS[explainer]
+    if return_convergence_delta and not chosen.complete:
+        complete = ", ".join(name for name, known in METHODS.items() if known.complete)
+        raise UserError(f"method {explainer} has no convergence delta; these have one: {complete}")
     logits = evaluate(p.model.graph, {"input": x})[p.model.graph.outputs[0]]
     targets = _targets(target, logits)
     formats = _formats(p, x, starts) if device == "fixed" else None
@@ -158,19 +161,23 @@ def attribute(
         if formats is not None
         else FloatDevice(batch_size=internal_batch_size)
     )
-    # A kernel is one class; without a path, all inputs of a class are one batch.
-    parts = [[i] for i in range(len(x))] if starts is not None else [np.flatnonzero(targets == t) for t in set(targets)]
+    # A kernel is one class; where nothing is decided by input, all inputs of a class are one batch.
+    parts = [np.flatnonzero(targets == t) for t in set(targets)] if chosen.batched else [[i] for i in range(len(x))]
     maps: dict[int, Array] = {}
     for part in parts:
         own = p.options if starts is None else {**p.options, "baseline": starts[part]}
-        made = METHODS[explainer].run(machine, p.model.graph, x[part], int(targets[part[0]]), **own).real()
+        made = chosen.run(machine, p.model.graph, x[part], int(targets[part[0]]), **own).real()
         maps |= dict(zip(part, np.broadcast_to(made, (len(part), *made.shape[1:])), strict=True))
     stacked = np.stack([maps[i] for i in range(len(x))])
     if starts is None or not return_convergence_delta:
         return stacked
-    rows = np.arange(len(x))
-    difference = logits - evaluate(p.model.graph, {"input": starts})[p.model.graph.outputs[0]]
-    return stacked, stacked.reshape(len(x), -1).sum(axis=1) - difference[rows, targets]
+    before = evaluate(p.model.graph, {"input": starts})[p.model.graph.outputs[0]]
+    score = p.options["score"]
+    differences = [
+        scores(logits[i : i + 1], int(t), score)[0] - scores(before[i : i + 1], int(t), score)[0]
+        for i, t in enumerate(targets)
+    ]
+    return stacked, stacked.reshape(len(x), -1).sum(axis=1) - np.array(differences)
 
 
 def _checked_inputs(inputs: Array, p: Prepared) -> Array:

@@ -71,6 +71,14 @@ def _experiment_options(command: Callable[..., None], *, numerics: bool = True) 
             "[default: black]",
         ),
         click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),
+        click.option(
+            "-O",
+            "--option",
+            "options",
+            metavar="NAME=VALUE",
+            multiple=True,
+            help="Any other option of the method, e.g. -O n_intervals=8 (see 'xaisim list').",
+        ),
         click.option("--target", metavar="CLASS", type=int, help="Class to explain.  [default: the predicted one]"),
         click.option("--arch", metavar="NAME|FILE", help="Architecture.  [default: pynq_z2]"),
         click.option(
@@ -113,6 +121,7 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
 
     with suppress(ValueError, TypeError):  # a name, or nothing
         settings["baseline"] = float(settings["baseline"])
+    settings["options"] = _named_values(settings["options"]) or None
     if workload is None:
         return experiment_of(**settings)
     base: Experiment = load_experiment(workload)
@@ -121,6 +130,19 @@ def _experiment(workload: str | None, settings: dict[str, Any]) -> Experiment:
     if given.get("method", base.method) != base.method:
         start.pop("options", None)  # they were meant for another method
     return experiment_of(**{**start, **given})
+
+
+def _named_values(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Read NAME=VALUE as YAML would: numbers as numbers."""
+    from ruamel.yaml import YAML
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"--option {text!r}: an option is written NAME=VALUE, e.g. n_intervals=8")
+        found[name.replace("-", "_")] = YAML(typ="safe").load(value)
+    return found
 
 
 @main.command(short_help="Explain an image on an accelerator: maps, fidelity, cycles, energy.")

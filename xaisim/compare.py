@@ -205,7 +205,7 @@ def _completeness(
 ) -> CompletenessSplit | None:
     """Split what a path method's sum misses of F(x) − F(x'); ``reference`` is the float run."""
     logits = evaluate(p.model.graph, {"input": p.sample.x})[p.model.graph.outputs[0]][0]
-    difference = score_difference(p, float(logits[target]), target)
+    difference = score_difference(p, logits, target)
     if difference is None:
         return None
     base, fixed = float(real[reference].sum()), float(real[_other(reference)].sum())

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from xaisim.attribution.kernels import MOST_TRIPS
 from xaisim.attribution.methods import METHODS
-from xaisim.attribution.paths import PATH_RULES, path
+from xaisim.attribution.path_kernels import MOST_TRIPS
+from xaisim.attribution.paths import PATH_RULES
 from xaisim.config import (
     Config,
     RuleError,
@@ -89,6 +89,12 @@ class Options(Config):
     """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation) or a number there."""
     layer: str | None = None
     """Feature map that GradCAM looks at; by default the last one before pooling."""
+    score: Literal["logit", "probability"] | None = None
+    """What is explained: the class's logit, or its softmax probability."""
+    n_intervals: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Intervals of the path that get points of their own."""
+    exponent: Annotated[float, Field(ge=0, le=4)] | None = None
+    """Points of an interval in proportion to |change of F| to this power."""
 
 
 class Experiment(Config):
@@ -295,9 +301,10 @@ def _check_options(experiment: Experiment) -> None:
             raise UserError(f"method {experiment.method} takes no option {name!r}; it takes {takes}")
     if experiment.options.rule is not None:
         choose("rule", experiment.options.rule, PATH_RULES)
-    if "n_steps" in known:
+    check = METHODS[experiment.method].check
+    if check is not None:
         try:
-            path(experiment.options.rule or known["rule"], experiment.options.n_steps or known["n_steps"])
+            check(**{name: options.get(name, default) for name, default in known.items()})
         except ValueError as error:
             raise UserError(str(error)) from None
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from xaisim.attribution import kernels
 from xaisim.attribution.device import Tensor
+from xaisim.attribution.host import scores
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError
 from xaisim.experiment import Experiment, Prepared, prepare
@@ -69,7 +70,7 @@ def explain(experiment: Experiment, *, progress: Progress = quiet) -> Report:
         reference=None if attribution is None else reference.real(),
         watch=watch,
         reference_watch=reference_watch,
-        score_difference=score_difference(p, float(logits[target]), target),
+        score_difference=score_difference(p, logits, target),
     )
     return _timed(p, fixed, target, calibration, values, progress)
 
@@ -142,12 +143,13 @@ def _target(p: Prepared, fixed: FixedDevice) -> tuple[int, int, Array]:
     return (predicted if p.experiment.target is None else p.experiment.target), predicted, logits
 
 
-def score_difference(p: Prepared, score: float, target: int) -> float | None:
-    """Return F(x) − F(x') for methods along a path."""
-    if "baseline" not in p.options:
+def score_difference(p: Prepared, logits: Array, target: int) -> float | None:
+    """Return F(x) − F(x') for methods whose attribution sums to it; ``logits`` are those of the picture."""
+    if not METHODS[p.experiment.method].complete:
         return None
-    start = evaluate(p.model.graph, {"input": p.options["baseline"]})[p.model.graph.outputs[0]][0]
-    return score - float(start[target])
+    start = evaluate(p.model.graph, {"input": p.options["baseline"]})[p.model.graph.outputs[0]]
+    low, high = (scores(rows, target, p.options["score"])[0] for rows in (start, logits[None]))
+    return float(high - low)
 
 
 def _timed(

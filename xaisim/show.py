@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from xaisim.attribution.device import Launch
@@ -56,13 +54,11 @@ def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
 
 
 def _calibrated_program(experiment: Experiment) -> list[Launch]:
-    """Return the launches with calibrated formats and proven bounds; two path points are enough to compile."""
+    """Return the launches with calibrated formats and proven bounds."""
     p = prepare(experiment)
-    device = p.device(calibrated(p)[0])
-    options = {**p.options, "n_steps": 2} if "n_steps" in p.options else p.options
-    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **options)
-    trips = p.options.get("n_steps", 1)
-    return [replace(launch, trips=trips) if launch.trips > 1 else launch for launch in device.program]
+    device = p.device(calibrated(p)[0], DryDevice)
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, experiment.target or 0, **p.options)
+    return device.program
 
 
 def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:

@@ -8,7 +8,7 @@ A method is an ordinary function over a :class:`Device`; float64, fixed-point an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,6 +51,8 @@ class Launch:
     trips: int
     sync: bool
     """The host waits for the result and decides something."""
+    host_operations: int = 0
+    """Scalar operations of the host on the result before it launches what comes next."""
 
 
 class Device(Protocol):
@@ -63,3 +65,19 @@ class Device(Protocol):
     ) -> dict[str, Tensor]:
         """Run ``kernel`` on every sample of ``feeds`` (``trips`` of them) and return its outputs by name."""
         ...
+
+    def decide(self, operations: int) -> None:
+        """Count scalar operations of the host behind the last launch: allocation, sampling, stopping, line search."""
+        ...
+
+
+class Recorder:
+    """What every device shares: the list of what was launched, and the host's work between."""
+
+    def __init__(self) -> None:
+        self.program: list[Launch] = []
+
+    def decide(self, operations: int) -> None:
+        """Count scalar operations of the host behind the last launch."""
+        last = self.program[-1]
+        self.program[-1] = replace(last, host_operations=last.host_operations + operations)

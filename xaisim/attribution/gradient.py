@@ -143,15 +143,16 @@ GUIDED: dict[str, Rule] = RULES | {"relu": guided_relu}
 
 
 def differentiate(
-    graph: Graph, output: str, wrt: str, *, rules: Mapping[str, Rule] = RULES, seed: str = "seed"
+    graph: Graph, output: str, wrt: str, *, rules: Mapping[str, Rule] = RULES, seed: str | None = None
 ) -> Graph:
-    """Return ``graph`` with one more input, ``seed`` (shape of ``output``), and one more output, ``d_<wrt>``.
+    """Return ``graph`` with one more output, ``d_<wrt>``: the vector-Jacobian product seedᵀ · ∂output/∂wrt.
 
-    The new output is the vector-Jacobian product seedᵀ · ∂output/∂wrt under ``rules``: for a one-hot seed the
-    gradient of that class. Raises ``ValueError`` for an op on the way that has no rule.
+    ``seed`` names a tensor of the graph with the shape of ``output``; by default it is one more input, ``seed``. For a
+    one-hot seed this is the gradient of that class under ``rules``. Raises ``ValueError`` for an op that has no rule.
     """
     b = Backward(graph)
-    seed = b.input(b.names.fresh(seed), TensorType(b.types[output].shape))
+    if seed is None:
+        seed = b.input(b.names.fresh("seed"), TensorType(b.types[output].shape))
     on_path = _between(graph, wrt, output)
     if output not in on_path:
         raise ValueError(f"{output} does not depend on {wrt}")

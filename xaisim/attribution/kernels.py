@@ -6,6 +6,7 @@ gradient(model.graph, target=3)     forward and backward in one kernel, outputs 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,27 +14,43 @@ import numpy as np
 from xaisim.attribution.device import Kernel
 from xaisim.attribution.gradient import RULES, Rule, differentiate
 from xaisim.ir.fold import bind, fold
-from xaisim.ir.graph import Array, Graph, GraphBuilder
-from xaisim.ir.types import TensorType
+from xaisim.ir.graph import Array, Graph, GraphBuilder, prune
 
-_REMEMBERED = 64
+REMEMBERED = 64
 """Kernels that are kept: the next picture of a class needs no differentiation and, on a device, no compiling."""
-MOST_TRIPS = 4095
-"""Trips that a running sum can take without overflow: 12 bits beyond one term."""
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def forward(graph: Graph) -> Kernel:
     """Inference alone."""
     return Kernel("forward", graph)
 
 
-def backpropagated(graph: Graph, target: int, wrt: str, rules: Mapping[str, Rule] = RULES) -> Graph:
-    """Return forward and backward of class ``target``, with all that is constant in it folded away."""
+def backpropagated(
+    graph: Graph, target: int, wrt: str, rules: Mapping[str, Rule] = RULES, score: str = "logit"
+) -> Graph:
+    """Return forward and backward of class ``target``, with all that is constant in it folded away.
+
+    Outputs are the logits and the gradient of the class's logit or, with ``score`` "probability", of its softmax.
+    """
     output = graph.outputs[0]
+    if score == "probability":
+        return _through_softmax(graph, target, wrt, rules)
     one_hot = np.zeros(graph.types()[output].shape)
     one_hot[target] = 1.0
     return fold(bind(differentiate(graph, output, wrt, rules=rules), {"seed": one_hot}, chosen=True))
+
+
+def _through_softmax(graph: Graph, target: int, wrt: str, rules: Mapping[str, Rule]) -> Graph:
+    """Backward begins with p_t · (e_t − p), which the machine computes from the logits."""
+    output, b = graph.outputs[0], GraphBuilder(graph)
+    (classes,) = b.types[output].shape
+    b.layer, b.backward = "score", True
+    b.add("score.row", "reshape", output, shape=(1, 1, classes))
+    b.add("score.seed_row", "softmax_seed", "score.row", target=target)
+    b.add("score.seed", "reshape", "score.seed_row", shape=(classes,))
+    both = differentiate(b.build(output, "score.seed"), output, wrt, rules=rules, seed="score.seed")
+    return fold(prune(replace(both, outputs=(output, both.outputs[-1]))))
 
 
 def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, times_input: bool = False) -> Kernel:
@@ -41,7 +58,7 @@ def gradient(graph: Graph, target: int, rules: Mapping[str, Rule] = RULES, *, ti
     return _gradient(graph, target, tuple(rules.items()), times_input)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def _gradient(graph: Graph, target: int, rules: tuple[tuple[str, Rule], ...], times_input: bool) -> Kernel:
     inner = backpropagated(graph, target, "input", dict(rules))
     b = GraphBuilder(inner)
@@ -52,50 +69,7 @@ def _gradient(graph: Graph, target: int, rules: tuple[tuple[str, Rule], ...], ti
     return Kernel(f"gradient of class {target}", b.build(graph.outputs[0], result))
 
 
-@lru_cache(_REMEMBERED)
-def path_gradient(graph: Graph, target: int) -> Kernel:
-    """One trip of a path method: x' + α(x − x'), forward, backward, and w · gradient added to ``path.total``.
-
-    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` and ``path.weight`` are
-    tables of scalars.
-    The sum is wide enough for ``MOST_TRIPS``, so that the kernel is the same for any number of points.
-    """
-    inner = backpropagated(graph, target, "input")
-    b = GraphBuilder()
-    for name in ("path.x", "path.baseline"):
-        b.input(name, inner.inputs["input"])
-    for name in ("path.alpha", "path.weight"):
-        b.input(name, TensorType(()))
-    for name, constant in inner.constants.items():
-        b.constant(name, constant.value, constant.type, chosen=constant.chosen)
-    b.add("path.difference", "sub", "path.x", "path.baseline", layer="path")
-    b.add("path.step", "mul", "path.difference", "path.alpha", layer="path")
-    b.add("input", "add", "path.baseline", "path.step", layer="path")
-    for node in inner.nodes:
-        b.copy(node)
-    b.backward = True
-    b.add("path.weighted", "mul", inner.outputs[-1], "path.weight", layer="path")
-    b.add("path.total", "accumulate", "path.weighted", layer="path", trips=MOST_TRIPS)
-    return Kernel(f"path gradient of class {target}", b.build("path.total"))
-
-
-@lru_cache(_REMEMBERED)
-def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kernel:
-    """The end of a path method: (x − x') ⊙ total / n."""
-    b = GraphBuilder()
-    b.backward = True
-    b.layer = "path"
-    for name in ("path.x", "path.baseline"):
-        b.input(name, TensorType(shape))
-    b.input("path.total", TensorType(total.shape))
-    b.constant("path.one_over_n", np.array(1 / n_steps))
-    b.add("path.mean_gradient", "mul", "path.total", "path.one_over_n")
-    b.add("path.difference", "sub", "path.x", "path.baseline")
-    b.add("attribution", "mul", "path.difference", "path.mean_gradient")
-    return Kernel("path result", b.build("attribution"))
-
-
-@lru_cache(_REMEMBERED)
+@lru_cache(REMEMBERED)
 def gradcam(graph: Graph, target: int, layer: str, size: tuple[int, int]) -> Kernel:
     """ReLU(Σ_k α_k A_k) of the feature map ``layer``, upsampled to ``size``; α_k is the mean of ∂F/∂A_k.
 

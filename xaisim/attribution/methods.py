@@ -1,6 +1,6 @@
-"""Attribution methods: each an ordinary function that launches kernels on a device.
+"""The attribution methods by name: each an ordinary function that launches kernels on a device.
 
-    METHODS["integrated_gradients"](device, model.graph, x, target, n_steps=50)
+    METHODS["integrated_gradients"].run(device, model.graph, x, target, n_steps=50)
 
 *Where* is the layer, *how often* is the trip count, *which rule* is the gradient table: no class per combination.
 """
@@ -12,78 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from xaisim.attribution import along_path, cams, single
+from xaisim.attribution.device import Tensor
 
-from xaisim.attribution import kernels
-from xaisim.attribution.device import Device, Tensor
-from xaisim.attribution.gradient import DECONVNET, GUIDED, RULES, Rule
-from xaisim.attribution.paths import path
-from xaisim.ir.graph import Array, Graph
-
-
-def forward(device: Device, graph: Graph, x: Array, target: int) -> Tensor:  # noqa: ARG001 - inference asks no class
-    """Inference alone: the logits, no attribution."""
-    return device.launch(kernels.forward(graph), {"input": x}, sync=True)[graph.outputs[0]]
-
-
-def _one_gradient(
-    device: Device, graph: Graph, x: Array, target: int, rules: Mapping[str, Rule], *, times_input: bool = False
-) -> Tensor:
-    kernel = kernels.gradient(graph, target, rules, times_input=times_input)
-    # The host reads the logits between forward and backward to choose the class.
-    return device.launch(kernel, {"input": x}, sync=True)[kernel.graph.outputs[-1]]
-
-
-def saliency(device: Device, graph: Graph, x: Array, target: int) -> Tensor:
-    """The gradient of the class score, signed (Simonyan et al. 2014); Captum's takes the absolute value after."""
-    return _one_gradient(device, graph, x, target, RULES)
-
-
-def input_x_gradient(device: Device, graph: Graph, x: Array, target: int) -> Tensor:
-    """The gradient times the input (Shrikumar et al. 2016)."""
-    return _one_gradient(device, graph, x, target, RULES, times_input=True)
-
-
-def deconvnet(device: Device, graph: Graph, x: Array, target: int) -> Tensor:
-    """The gradient with every ReLU passing positive gradients only (Zeiler & Fergus 2014)."""
-    return _one_gradient(device, graph, x, target, DECONVNET)
-
-
-def guided_backprop(device: Device, graph: Graph, x: Array, target: int) -> Tensor:
-    """The gradient with every ReLU passing positive gradients of positive inputs (Springenberg et al. 2015)."""
-    return _one_gradient(device, graph, x, target, GUIDED)
-
-
-def gradcam(device: Device, graph: Graph, x: Array, target: int, *, layer: str) -> Tensor:
-    """GradCAM at ``layer``, upsampled to the input (Selvaraju et al. 2017), not normalised: (1, H, W)."""
-    height, width = graph.inputs["input"].shape[1:]
-    kernel = kernels.gradcam(graph, target, layer, (height, width))
-    return device.launch(kernel, {"input": x}, sync=True)["attribution"]
-
-
-def integrated_gradients(
-    device: Device,
-    graph: Graph,
-    x: Array,
-    target: int,
-    *,
-    baseline: Array | float = 0.0,
-    n_steps: int = 50,
-    rule: str = "riemann_middle",
-) -> Tensor:
-    """(x − x') ⊙ ∫ ∇F along the straight path from ``baseline`` (Sundararajan et al. 2017).
-
-    ``baseline`` is in the network's normalised input space; ``rule`` names the quadrature (see ``PATH_RULES``).
-    """
-    start = np.broadcast_to(np.asarray(baseline, np.float64), x.shape)
-    alphas, weights = path(rule, n_steps)
-    device.launch(kernels.forward(graph), {"input": x}, sync=True)
-    # Weights travel as n·w, which is 1 for the uniform rules; 1/n is multiplied in once, at the end.
-    ends: dict[str, Array | Tensor] = {"path.x": x, "path.baseline": start}
-    feeds = {**ends, "path.alpha": alphas, "path.weight": weights * n_steps}
-    total = device.launch(kernels.path_gradient(graph, target), feeds, trips=n_steps)["path.total"]
-    finish = kernels.path_result(x.shape[1:], total.type, n_steps)
-    return device.launch(finish, {**ends, "path.total": total})["attribution"]
+COUNTS = {"n_steps"}
+"""Options that say how often something is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +24,36 @@ class Method:
     """A method and the options it takes."""
 
     run: Callable[..., Tensor]
+    batched: bool = False
+    """Takes a batch of inputs of one class at once; the others decide by input, and take one."""
+    complete: bool = False
+    """The attribution sums to F(x) − F(x'), up to quadrature and rounding."""
+    check: Callable[..., object] | None = None
+    """Called with all options as keywords; raises ``ValueError`` where they do not go together."""
 
     @property
     def options(self) -> dict[str, Any]:
         """Option names and their defaults (``inspect.Parameter.empty`` where one must be given)."""
         parameters = inspect.signature(self.run).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def brief(self, options: Mapping[str, Any], most: int) -> dict[str, Any]:
+        """Return the options with everything that is repeated done ``most`` times, or as often as it must be."""
+        counts = {name: options[name] for name in COUNTS & options.keys() if options[name] is not None}
+        while True:
+            few = {**options, **{name: min(count, most) for name, count in counts.items()}}
+            try:
+                if self.check is not None:
+                    self.check(**few)
+                return few
+            except ValueError:
+                if most > max(counts.values(), default=0):
+                    raise
+                most *= 2
+
+    def few(self, most: int) -> dict[str, Any]:
+        """Return what of ``brief`` defaults says how often something is repeated: options for a short run."""
+        return {name: value for name, value in self.brief(self.options, most).items() if name in COUNTS}
 
     @property
     def summary(self) -> str:
@@ -105,11 +62,12 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "forward": Method(forward),
-    "saliency": Method(saliency),
-    "input_x_gradient": Method(input_x_gradient),
-    "deconvnet": Method(deconvnet),
-    "guided_backprop": Method(guided_backprop),
-    "gradcam": Method(gradcam),
-    "integrated_gradients": Method(integrated_gradients),
+    "forward": Method(single.forward, batched=True),
+    "saliency": Method(single.saliency, batched=True),
+    "input_x_gradient": Method(single.input_x_gradient, batched=True),
+    "deconvnet": Method(single.deconvnet, batched=True),
+    "guided_backprop": Method(single.guided_backprop, batched=True),
+    "gradcam": Method(cams.gradcam, batched=True),
+    "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),
+    "nuig": Method(along_path.non_uniform, complete=True, check=along_path.check_intervals),
 }

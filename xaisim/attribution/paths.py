@@ -63,7 +63,12 @@ _BOTH_ENDS = ("riemann_trapezoid", "captum_trapezoid", "endpoint_mean")
 
 def path(rule: str, n_steps: int) -> Table:
     """Return (α_k, w_k) of ``rule`` at ``n_steps`` points; raises ``ValueError`` for too few points."""
-    least = 2 if rule in _BOTH_ENDS else 1
+    least = least_points(rule)
     if n_steps < least:
         raise ValueError(f"n_steps must be at least {least} for {rule}, got {n_steps}")
     return PATH_RULES[rule](n_steps)
+
+
+def least_points(rule: str) -> int:
+    """Return the fewest points that a rule needs."""
+    return 2 if rule in _BOTH_ENDS else 1

@@ -49,6 +49,8 @@ class Control(Config):
 
     launch_cycles: int = Field(ge=0)
     sync_cycles: int = Field(ge=0)
+    host_mhz: float | None = Field(default=None, gt=0)
+    """Clock of the host, which does one operation per clock of what a method decides; by default the accelerator's."""
 
 
 class Architecture(Config):
@@ -169,7 +171,8 @@ def describe(arch: Architecture) -> str:
             f"peak       {arch.peak_macs_per_cycle} MAC/cycle, {arch.peak_gmacs:g} GMAC/s",
             f"vector     {arch.vector.lanes} lanes, pipeline {arch.vector.pipeline_cycles} cycles",
             f"dma        {_several(arch.dma.engines, 'engine')}issue {arch.dma.issue_cycles} cycles",
-            f"control    launch {arch.control.launch_cycles} cycles, sync {arch.control.sync_cycles} cycles",
+            f"control    launch {arch.control.launch_cycles} cycles, sync {arch.control.sync_cycles} cycles, "
+            f"host at {arch.control.host_mhz or arch.clock_mhz:g} MHz",
             f"on chip    {format_bytes(arch.on_chip_bytes)}",
             f"memories\n{tree}",
             *_describe_board(arch),

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xaisim.ir import kernels
+from xaisim.ir import kernels, softmax
 from xaisim.ir.accumulate import limited
 from xaisim.ir.types import Bits, FixedPoint, Format, TensorType
 
@@ -129,6 +129,14 @@ def _reshape_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
     return tuple(attrs["shape"])
 
 
+def _row_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
+    """A row of classes, (1, 1, C), of which ``target`` is one."""
+    shape = shapes[0]
+    if len(shape) != 3 or shape[:2] != (1, 1) or not 0 <= attrs["target"] < shape[2]:
+        raise ValueError(f"a softmax goes over a row (1, 1, classes) with its target among them, got {shape}")
+    return shape
+
+
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +182,11 @@ def _index_format(_formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> Fo
 
 def _requant_format(_formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> Format:
     return attrs["to"]
+
+
+def _seed_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
+    """Shares of 1, with a sign."""
+    return None if formats[0] is None else FixedPoint(softmax.SEED_FRAC + 2, softmax.SEED_FRAC)
 
 
 # --- definitions ------------------------------------------------------------------------------------------------------
@@ -267,6 +280,12 @@ def _upsample(node: Node, x: Array, rows: Array, columns: Array) -> Array:
     return out.reshape(len(x), *node.type.shape)
 
 
+def _softmax_seed(node: Node, x: Array) -> Array:
+    if node.type.format is None:
+        return softmax.real_seed(x, node.attrs["target"])
+    return softmax.seed(x, node.attrs["target"], node.attrs["frac"])
+
+
 # --- work -------------------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +321,7 @@ OPS: dict[str, Op] = {
         ),
         _upsample,
     ),
+    "softmax_seed": Op(_row_shape, _seed_format, _softmax_seed),
     # element by element, on the vector unit
     "relu": Op(_same_shape, _first_format, lambda _node, x: np.maximum(x, 0)),
     "positive": Op(_same_shape, _mask_format, lambda _node, x: (x > 0).astype(np.int64)),

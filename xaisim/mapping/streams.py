@@ -14,6 +14,7 @@ import numpy as np
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import Sram
+from xaisim.ir import softmax
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.stages import Nest, Stage
 
@@ -87,6 +88,8 @@ def window_work(stage: Stage, nest: Nest) -> int:
     op = stage.anchor.op
     if op == "upsample":
         return 4  # two taps along each axis
+    if op == "softmax_seed":
+        return softmax.WORK
     if op == "unpool":  # each output element is touched by the windows that cover it
         return -(-nest.R // nest.rows.dilation) * -(-nest.S // nest.columns.dilation)
     if op in ("maxpool", "avgpool", "pool_index"):

@@ -13,8 +13,9 @@ from xaisim.ir.graph import Array, Graph, evaluate
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Numerics, Ranges
 
-_MOST_STEPS = 8
-"""Path points per calibration picture: ranges saturate long before attributions converge."""
+_MOST_STEPS, _MOST_STEEP = 8, 32
+"""Path points per calibration picture: ranges saturate long before attributions converge. A probability's gradient
+peaks where it jumps, on a small part of the path, which takes more points to meet."""
 
 
 def calibrate(
@@ -35,8 +36,7 @@ def calibrate(
         numerics.percentile if numerics.calibration == "percentile" else None,
         histograms={} if numerics.calibration == "min_error" else None,
     )
-    if "n_steps" in options:
-        options = {**options, "n_steps": min(options["n_steps"], _MOST_STEPS)}
+    options = method.brief(options, _MOST_STEEP if options.get("score") == "probability" else _MOST_STEPS)
     predicted = evaluate(graph, {"input": samples})[graph.outputs[0]].argmax(axis=1)
     jobs = [(i, int(c)) for i, c in enumerate(predicted)]
     jobs += [(i, t) for t in targets for i in range(min(8, len(samples))) if (i, t) not in jobs]

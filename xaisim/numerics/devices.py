@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xaisim.attribution.device import Kernel, Launch, Tensor
+from xaisim.attribution.device import Kernel, Launch, Recorder, Tensor
 from xaisim.hardware.array import AccumulatorPolicy
 from xaisim.ir.chain import Packs
 from xaisim.ir.graph import Array, Graph, Observer, evaluate, verify
@@ -40,13 +40,13 @@ _SAMPLES_AT_ONCE, _CACHE_ELEMENTS = 4, 2 << 20
 """A thread's share: this many samples, or as many as keep about this many numbers alive, 16 bits each."""
 
 
-class FloatDevice:
+class FloatDevice(Recorder):
     """The float64 reference; ``observe`` sees every tensor of every launch (calibration)."""
 
     def __init__(
         self, *, observe: Observer | None = None, batch_size: int | None = None, progress: Progress | None = None
     ) -> None:
-        self.program: list[Launch] = []
+        super().__init__()
         self.class_known = False
         """The user names the class: the host need not read logits to choose it."""
         self.observe = observe

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 from pydantic import AfterValidator, Field, model_validator
 
-from xaisim.attribution.kernels import MOST_TRIPS
+from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.config import Config, RuleError, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xaisim.attribution.device import Kernel, Launch, Tensor
+from xaisim.attribution.device import Kernel, Launch, Recorder, Tensor
 from xaisim.ir.graph import Array, Graph, prune
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.numerics.devices import FloatDevice, batch_size_for, joined, windows
 from xaisim.numerics.formats import to_integers
 
 
-class MixedDevice:
+class MixedDevice(Recorder):
     """Runs the forward half of every kernel on ``forward`` and the rest on ``backward``.
 
     The forward half is the network with what leads to its input and the masks and pool indices it leaves; the rest
@@ -23,10 +23,10 @@ class MixedDevice:
     """
 
     def __init__(self, forward: FloatDevice, backward: FloatDevice, network: Graph) -> None:
+        super().__init__()
         self.forward = forward
         self.backward = backward
         self.network = frozenset(node.name for node in network.nodes)
-        self.program: list[Launch] = []
 
     def launch(
         self, kernel: Kernel, feeds: Mapping[str, Array | Tensor], *, trips: int = 1, sync: bool = False

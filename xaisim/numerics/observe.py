@@ -22,10 +22,15 @@ Batches = dict[tuple[int, str], list[Array]]
 
 def _pairs(a: Batches, b: Batches) -> Iterator[tuple[Array, Array]]:
     """Yield the batches of two runs that belong together, whatever order they were made in."""
-    if a.keys() != b.keys():
-        raise ValueError("the two runs did not keep the same tensors")
     for key, batches in a.items():
         yield from zip(batches, b[key], strict=True)
+
+
+def _alike(a: Batches, b: Batches) -> bool:
+    """Tell whether two runs kept the same tensors; those of a method that decides by what it sees need not."""
+    return a.keys() == b.keys() and all(
+        [len(part) for part in batches] == [len(part) for part in b[key]] for key, batches in a.items()
+    )
 
 
 @dataclass(slots=True)
@@ -107,15 +112,15 @@ class Watch:
         return self.saturated / self.values if self.values else 0.0
 
     def mask_flip_rate(self, reference: Watch) -> float | None:
-        """Return the share of mask bits that differ, or None where no masks are stored."""
-        if not self.mask_elements:
+        """Return the share of mask bits that differ; None where none are stored, or the runs decided differently."""
+        if not self.mask_elements or not _alike(self.masks, reference.masks):
             return None
         pairs = _pairs(self.masks, reference.masks)
         return sum(int(np.bitwise_count(a ^ b).sum()) for a, b in pairs) / self.mask_elements
 
     def index_flip_rate(self, reference: Watch) -> float | None:
-        """Return the share of pool indices that differ, or None where none are stored."""
-        if not self.index_elements:
+        """Return the share of pool indices that differ; None as for masks."""
+        if not self.index_elements or not _alike(self.indices, reference.indices):
             return None
         pairs = _pairs(self.indices, reference.indices)
         return sum(int((a != b).sum()) for a, b in pairs) / self.index_elements

@@ -85,6 +85,10 @@ class _Quantiser(GraphBuilder):
             self.exact(node)
         elif node.op == "positive":
             self.copy(node, args=(self.before_rounding(node.args[0]),))
+        elif node.op == "softmax_seed":
+            frac = self.fixed(node.args[0]).frac
+            exact = self.copy(node, name=f"{node.name}.exact", attrs={**node.attrs, "frac": frac})
+            self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=self.format_of(node))
         elif node.op == "concat":
             to = self.format_of(node)
             self.copy(node, args=tuple(self.requant(f"{a}.to.{node.name}", a, to) for a in node.args))

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from xaisim.attribution.device import Kernel, Launch, Tensor
+from xaisim.attribution.device import Kernel, Launch, Recorder, Tensor
 from xaisim.ir.graph import Array, Graph
 from xaisim.ir.ops import VIEWS, Node
 from xaisim.ir.types import FixedPoint, Format, TensorType
@@ -133,13 +133,13 @@ class TwinTensor(Tensor):
     twin: Tensor
 
 
-class TwinDevice:
+class TwinDevice(Recorder):
     """Launches every kernel on both devices, window by window; answers with the first one's tensors."""
 
     def __init__(self, a: FloatDevice, b: FloatDevice, *, progress: Progress | None = None) -> None:
+        super().__init__()
         self.devices = (a, b)
         self.progress = progress
-        self.program: list[Launch] = []
         self.tallies: list[Tally] = []
 
     def launch(

@@ -20,11 +20,11 @@ from xaisim.report.report import CriticalPath, Gain, LaunchRow, LayerRow, PathCy
 from xaisim.simulate.clock import CAUSE_NAMES, Cause, Trace
 from xaisim.simulate.critical import SPENT, Steps, critical_path, trip_traces
 from xaisim.simulate.critical import CriticalPath as TilePath
-from xaisim.simulate.program import TimedLaunch
+from xaisim.simulate.program import TimedLaunch, decision_cycles
 from xaisim.simulate.sensitivity import sensitivity
 from xaisim.simulate.slack import slack
 
-START, READ_BACK = "start a kernel", "read back"
+START, READ_BACK, DECIDE = "start a kernel", "read back", "decide"
 """What the host does between kernels, in place of a stage."""
 
 
@@ -116,7 +116,9 @@ def _spent(t: TimedLaunch, steps: Steps) -> list[PathCycles]:
 
 
 def _host_cycles(t: TimedLaunch, arch: Architecture) -> list[PathCycles]:
-    host = {START: arch.control.launch_cycles, READ_BACK: t.host_cycles - arch.control.launch_cycles}
+    decide = decision_cycles(t.launch, arch)
+    read_back = t.host_cycles - arch.control.launch_cycles - decide
+    host = {START: arch.control.launch_cycles, READ_BACK: read_back, DECIDE: decide}
     return [
         PathCycles(kernel=t.launch.kernel, stage=name, unit="host", what="busy", cycles=cycles)
         for name, cycles in host.items()

@@ -31,7 +31,7 @@ from xaisim.report.events import (
     tiles_that_fit,
     track_of,
 )
-from xaisim.simulate.program import ProgramTiming, TimedLaunch
+from xaisim.simulate.program import ProgramTiming, TimedLaunch, decision_cycles
 
 MOST_EVENTS = 200_000
 _COUNTER_SHARE, _PATH_SHARE = 5, 10
@@ -133,13 +133,16 @@ def _launch_events(analysis: Analysis, arch: Architecture) -> Iterator[Event]:
     t = analysis.launch
     trips, steady, period = t.timing.trips, t.timing.simulated_trips, t.timing.period_cycles
     start = t.start_cycle + arch.control.launch_cycles
-    sync = t.host_cycles - arch.control.launch_cycles
+    decide = decision_cycles(t.launch, arch)
+    sync = t.host_cycles - arch.control.launch_cycles - decide
     args = {"trips": trips, "period_cycles": period, "host_cycles": t.host_cycles}
     yield event(arch, PROGRAM, t.launch.kernel, "launch", t.start_cycle, t.cycles, args)
     if arch.control.launch_cycles:
         yield event(arch, HOST, "start a kernel", "host", t.start_cycle, arch.control.launch_cycles, {})
     if sync:
         yield event(arch, HOST, "read back", "host", start + t.timing.cycles, sync, {})
+    if decide:
+        yield event(arch, HOST, "decide", "host", start + t.timing.cycles + sync, decide, {})
     if t.timing.begin:
         yield event(arch, PROGRAM, "prologue", "trip", start, t.timing.begin, {"trip": 0})
     if trips == 1:

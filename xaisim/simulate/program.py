@@ -6,6 +6,7 @@ timing.cycles, timing.units, timing.energy
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -107,9 +108,15 @@ def time_program(
 
 
 def host_cycles(launch: Launch, arch: Architecture) -> int:
-    """Return what the host takes to start a launch, and to read its result back if it decides behind it."""
+    """Return what the host takes to start a launch, to read its result back if it decides behind it, and to decide."""
     reads_back = launch.sync and not decides_inside(launch.graph)
-    return arch.control.launch_cycles + (arch.control.sync_cycles if reads_back else 0)
+    read_back = arch.control.sync_cycles if reads_back else 0
+    return arch.control.launch_cycles + read_back + decision_cycles(launch, arch)
+
+
+def decision_cycles(launch: Launch, arch: Architecture) -> int:
+    """Return the accelerator's cycles in which the host computes what comes next, an operation per clock of its own."""
+    return math.ceil(launch.host_operations * arch.clock_mhz / (arch.control.host_mhz or arch.clock_mhz))
 
 
 def _units(timed: Sequence[TimedLaunch], arch: Architecture) -> dict[str, UnitAccount]:

@@ -102,6 +102,7 @@ def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
     """Return every resource of a machine with ``more`` of it; constants are rounded to whole cycles."""
     dma, control = arch.dma, arch.control
     issue, launch, sync = (round(c / more) for c in (dma.issue_cycles, control.launch_cycles, control.sync_cycles))
+    host = control.host_mhz or arch.clock_mhz
     rates = ", ".join(f"{m.name} {m.bytes_per_cycle:g} -> {m.bytes_per_cycle * float(more):g}" for m in arch.on_chip)
     sooner = f"every tile in 1/{float(more):g} of its cycles"
     return [
@@ -113,8 +114,9 @@ def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
         _Change("memory ports", f"{rates} B/cycle", _faster_ports(arch, more)),
         _Change(
             "host control",
-            f"launch {control.launch_cycles} -> {launch}, sync {control.sync_cycles} -> {sync} cycles",
-            _with(arch, "control", launch_cycles=launch, sync_cycles=sync),
+            f"launch {control.launch_cycles} -> {launch}, sync {control.sync_cycles} -> {sync} cycles, "
+            f"host {host:g} -> {host * float(more):g} MHz",
+            _with(arch, "control", launch_cycles=launch, sync_cycles=sync, host_mhz=host * float(more)),
         ),
         *(_larger(arch, memory, more) for memory in arch.on_chip),
     ]

@@ -17,7 +17,7 @@ from xaisim.ir import kernels
 from xaisim.ir.accumulate import Accumulator, convolve
 from xaisim.ir.ops import OPS, Node, turned
 from xaisim.ir.types import TensorType
-from xaisim.mapping.stages import volume
+from xaisim.mapping.stages import WHOLE_OPS, volume
 
 Array = np.ndarray
 
@@ -49,7 +49,7 @@ def read_by(node: Node, output: Box, channels: tuple[int, int], shape: tuple[int
     if node.op == "linear":
         return Box(*channels, 0, 1, 0, 1)
     _, height, width = volume(shape)
-    if node.op == "upsample":
+    if node.op in WHOLE_OPS:
         return Box(output.c0, output.c1, 0, height, 0, width)
     c0, c1 = channels if node.op == "conv" else (output.c0, output.c1)
     h = _along(node, 0, output.h0, output.h1, height, taps[0])
@@ -119,6 +119,8 @@ def window_values(node: Node, operands: list[Array], output: Box, held: Box) -> 
         return OPS["upsample"].evaluate(
             part, x, rows[:, output.h0 : output.h1], columns[:, output.w0 : output.w1]
         )  # fmt: skip
+    if node.op == "softmax_seed":
+        return OPS[node.op].evaluate(node, *operands)[..., output.w0 : output.w1]
     if node.op != "unpool":
         return OPS[node.op].evaluate(_local(node, output, held), *operands)
     # All that the windows reach, then the part of it that is asked for.

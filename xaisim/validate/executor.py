@@ -77,7 +77,7 @@ def _numerics(arch: Architecture) -> str:
 
 def recorded(network: str, method: str, arch: Architecture) -> list[Run]:
     """Run a method in fixed point, as ``xaisim explain`` does, and return its launches with their integers."""
-    options = {"n_steps": _STEPS} if method == "integrated_gradients" else {}
+    options = METHODS[method].few(_STEPS)
     wanted = {"model": network, "method": method, "numerics": _numerics(arch), "options": options}
     p = replace(prepare(load_data(Experiment, wanted)), arch=arch)
     device = p.device(calibrated(p)[0], RecordingDevice)

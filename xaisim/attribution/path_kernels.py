@@ -1,0 +1,99 @@
+"""The kernels of methods along a path: a trip is one point x' + α(x − x').
+
+probe(graph)                        forward alone at every point
+path_gradient(graph, target=3)      w · gradient added up over all points, for weights that are known beforehand
+point_gradients(graph, target=3)    the gradient of every point, kept in DRAM until the host knows the weights
+weighted_sum(type)                  Σ w · gradient of those
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from xaisim.attribution.device import Kernel
+from xaisim.attribution.kernels import REMEMBERED, backpropagated
+from xaisim.ir.graph import Graph, GraphBuilder
+from xaisim.ir.types import TensorType
+
+MOST_TRIPS = 4095
+"""Trips that a running sum can take without overflow: 12 bits beyond one term."""
+
+
+def _at_a_point(inner: Graph) -> GraphBuilder:
+    """Return a builder with ``inner`` behind the path: its input is the point.
+
+    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` is a table of scalars.
+    """
+    b = GraphBuilder()
+    for name in ("path.x", "path.baseline"):
+        b.input(name, inner.inputs["input"])
+    b.input("path.alpha", TensorType(()))
+    for name, constant in inner.constants.items():
+        b.constant(name, constant.value, constant.type, chosen=constant.chosen)
+    b.add("path.difference", "sub", "path.x", "path.baseline", layer="path")
+    b.add("path.step", "mul", "path.difference", "path.alpha", layer="path")
+    b.add("input", "add", "path.baseline", "path.step", layer="path")
+    for node in inner.nodes:
+        b.copy(node)
+    return b
+
+
+@lru_cache(REMEMBERED)
+def probe(graph: Graph) -> Kernel:
+    """Forward alone at every point; the logits of each go to the host."""
+    return Kernel("probe", _at_a_point(graph).build(graph.outputs[0]))
+
+
+@lru_cache(REMEMBERED)
+def path_gradient(graph: Graph, target: int, score: str = "logit") -> Kernel:
+    """One trip of a path method: the point, forward, backward, and w · gradient added to ``path.total``.
+
+    ``path.weight`` is a table of scalars like ``path.alpha``. The sum is wide enough for ``MOST_TRIPS``, so that the
+    kernel is the same for any number of points.
+    """
+    inner = backpropagated(graph, target, "input", score=score)
+    b = _at_a_point(inner)
+    _add_weighted(b, inner.outputs[-1])
+    return Kernel(f"path gradient of class {target}", b.build("path.total"))
+
+
+@lru_cache(REMEMBERED)
+def point_gradients(graph: Graph, target: int, score: str = "logit") -> Kernel:
+    """Logits and gradient of every point, both left in DRAM."""
+    inner = backpropagated(graph, target, "input", score=score)
+    return Kernel(f"point gradients of class {target}", _at_a_point(inner).build(*inner.outputs))
+
+
+@lru_cache(REMEMBERED)
+def weighted_sum(type: TensorType) -> Kernel:
+    """Σ w · gradient over trips, of gradients that an earlier launch left."""
+    b = GraphBuilder()
+    b.layer = "path"
+    b.input("path.gradient", TensorType(type.shape))
+    _add_weighted(b, "path.gradient")
+    return Kernel("weighted sum", b.build("path.total"))
+
+
+def _add_weighted(b: GraphBuilder, gradient: str) -> None:
+    b.input("path.weight", TensorType(()))
+    b.backward = True
+    b.add("path.weighted", "mul", gradient, "path.weight", layer="path")
+    b.add("path.total", "accumulate", "path.weighted", layer="path", trips=MOST_TRIPS)
+
+
+@lru_cache(REMEMBERED)
+def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kernel:
+    """The end of a path method: (x − x') ⊙ total / n."""
+    b = GraphBuilder()
+    b.backward = True
+    b.layer = "path"
+    for name in ("path.x", "path.baseline"):
+        b.input(name, TensorType(shape))
+    b.input("path.total", TensorType(total.shape))
+    b.constant("path.one_over_n", np.array(1 / n_steps))
+    b.add("path.mean_gradient", "mul", "path.total", "path.one_over_n")
+    b.add("path.difference", "sub", "path.x", "path.baseline")
+    b.add("attribution", "mul", "path.difference", "path.mean_gradient")
+    return Kernel("path result", b.build("attribution"))
