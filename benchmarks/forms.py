@@ -15,7 +15,7 @@ from xaisim.experiment import Experiment, Options, prepare
 from xaisim.mapping.tiling import Objective
 from xaisim.numerics.devices import DryDevice
 from xaisim.numerics.formats import Formats
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 from xaisim.simulate.program import time_program
 
 MACHINES = ("edge_systolic_16", "edge_systolic_16_ws", "edge_systolic_16_is", "edge_systolic_16_flex")
@@ -35,10 +35,10 @@ def row(name: str, case: Experiment, machine: str, objective: Objective) -> str:
     begin = time.process_time()
     timing = time_program(device.program, p.arch, p.wish)
     seconds = time.process_time() - begin
-    runs = [(launch.schedule, launch.timing.trips) for launch in timing.launches]
+    runs = [Repeated(launch.schedule, launch.timing.trips) for launch in timing.launches]
     energy = sum(item.uj for item in energy_account(runs, p.arch)) / 1e3
     used: Counter[tuple[bool, str]] = Counter()
-    for schedule, _ in runs:
+    for schedule, *_ in runs:
         for stage, mapping in zip(schedule.stages, schedule.mappings, strict=True):
             if stage.on_array:
                 used[stage.anchor.backward, str(p.arch.array.forms[mapping.spatial])] += 1

@@ -35,7 +35,7 @@ from xaisim.mapping.tiles import Unit
 from xaisim.models import load_model
 from xaisim.numerics.formats import Numerics
 from xaisim.simulate.clock import time_schedule
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 from xaisim.simulate.mapper import Wish, best_schedule
 from xaisim.simulate.memory_check import RecordingDevice, check
 from xaisim.simulate.program import time_program
@@ -216,7 +216,7 @@ def test_each_objective_is_best_at_what_it_is_for() -> None:
     found = {}
     for objective in ("latency", "energy", "edp"):
         schedule, timing = best_schedule(launch, arch, Wish(objective=objective))  # type: ignore[arg-type]
-        energy = sum(item.uj for item in energy_account([(schedule, timing.trips)], arch))
+        energy = sum(item.uj for item in energy_account([Repeated(schedule, timing.trips)], arch))
         found[objective] = (timing.cycles, energy)
     assert found["latency"][0] == min(cycles for cycles, _ in found.values())
     assert found["energy"][1] == min(energy for _, energy in found.values())

@@ -24,7 +24,7 @@ from xaisim.models import load_model
 from xaisim.numerics.formats import Numerics
 from xaisim.report.cycles import analyse, launch_row, layer_rows, path_part
 from xaisim.simulate.clock import Cause, run_loop, time_schedule
-from xaisim.simulate.energy import traffic
+from xaisim.simulate.energy import Repeated, traffic
 from xaisim.simulate.executor import MemoryFaultError
 from xaisim.simulate.mapper import Wish
 from xaisim.simulate.memory_check import Run, check
@@ -95,7 +95,7 @@ def test_traffic_counts_the_prologue_once_and_a_trip_as_often_as_it_runs() -> No
     assert schedule.prologue is not None
     once = float(schedule.prologue.tiles.read_bytes[:, 0].sum())
     per_trip = float(schedule.tiles.read_bytes[:, 0].sum())
-    assert traffic([(schedule, 7)], roomy())[0]["dram"] == once + 7 * per_trip
+    assert traffic([Repeated(schedule, 7)], roomy())[0]["dram"] == once + 7 * per_trip
 
 
 def test_the_first_trip_begins_when_the_last_load_is_there() -> None:
@@ -130,7 +130,7 @@ def test_the_report_of_a_launch_has_its_prologue_in_every_sum() -> None:
     path = path_part([analysis], roomy())
     assert path.cycles == t.timing.cycles + t.host_cycles
     layers = layer_rows(analysis, roomy())
-    reads, writes = traffic([(t.schedule, 20)], roomy())
+    reads, writes = traffic([Repeated(t.schedule, 20)], roomy())
     assert sum(layer.dram_bytes for layer in layers) == reads["dram"] + writes["dram"]
     assert sum(layer.dma_cycles for layer in layers) == t.timing.busy[0]
     assert sum(layer.path_cycles for layer in layers) == t.timing.cycles
@@ -153,7 +153,7 @@ def test_the_mapper_loads_weights_once_where_that_saves_energy() -> None:
     choice = replace(once.launches[0].schedule.plan.choice, stay=0.0)
     again = map_kernel(path_launch().graph, roomy(), choice)
     trips = path_launch().trips // choice.points
-    assert once.read_bytes["dram"] < traffic([(again, trips)], roomy())[0]["dram"]
+    assert once.read_bytes["dram"] < traffic([Repeated(again, trips)], roomy())[0]["dram"]
 
 
 def test_sensitivity_times_the_prologue_again() -> None:

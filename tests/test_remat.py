@@ -33,7 +33,7 @@ from xaisim.mapping.schedule import Schedule, map_kernel
 from xaisim.mapping.tiling import Objective
 from xaisim.models import load_model
 from xaisim.numerics.formats import NAMED_NUMERICS, Numerics
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 from xaisim.simulate.mapper import Wish, best_schedule
 from xaisim.simulate.memory_check import RecordingDevice, Run, check
 
@@ -258,7 +258,7 @@ def test_looking_for_masks_to_compute_again_never_makes_a_mapping_worse(
                 schedule, timing = best_schedule(launch, arch, Wish(objective, given_))
             except UserError:
                 assume(False)
-            energy = sum(item.uj for item in energy_account([(schedule, timing.trips)], arch))
+            energy = sum(item.uj for item in energy_account([Repeated(schedule, timing.trips)], arch))
             scores.append({"latency": timing.cycles, "energy": energy, "edp": timing.cycles * energy}[objective])
         assert scores[0] <= scores[1]
 

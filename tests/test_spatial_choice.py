@@ -31,7 +31,7 @@ from xaisim.mapping.tiling import choose_mapping
 from xaisim.models import load_model
 from xaisim.numerics.formats import Numerics
 from xaisim.rtl.design import design_of
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 from xaisim.simulate.mapper import Wish, best_schedule
 from xaisim.simulate.memory_check import check
 
@@ -92,7 +92,7 @@ def forms_used(schedule: Schedule, arch: Architecture, *, backward: bool) -> set
 
 def score(launch: Launch, arch: Architecture, objective: Any) -> float:
     schedule, timing = best_schedule(launch, arch, Wish(objective))
-    energy = sum(item.uj for item in energy_account([(schedule, timing.trips)], arch))
+    energy = sum(item.uj for item in energy_account([Repeated(schedule, timing.trips)], arch))
     return {"latency": timing.cycles, "energy": energy, "edp": energy * timing.cycles}[objective]
 
 
@@ -147,7 +147,7 @@ def test_one_form_for_all_stages_is_the_machine_that_has_no_other(arch: Architec
             for field in mine.tiles._fields:
                 a, b = getattr(mine.tiles, field), getattr(theirs.tiles, field)
                 assert all(itertools.starmap(np.array_equal, zip(a, b, strict=True)))
-            assert energy_account([(mine, 1)], arch) == energy_account([(theirs, 1)], alone)
+            assert energy_account([Repeated(mine, 1)], arch) == energy_account([Repeated(theirs, 1)], alone)
 
 
 def test_a_list_of_one_is_the_plain_value() -> None:

@@ -60,6 +60,7 @@ def launch_row(t: TimedLaunch) -> LaunchRow:
     """Return a launch's line of the report."""
     return LaunchRow(
         kernel=t.launch.kernel,
+        count=t.count,
         trips=t.timing.trips,
         points_in_flight=t.schedule.plan.choice.points,
         keep_on_chip=t.schedule.plan.choice.keep,
@@ -82,12 +83,12 @@ def path_part(analyses: Sequence[Analysis], arch: Architecture) -> CriticalPath:
     for analysis in analyses:
         t, path = analysis.launch, analysis.path
         spent += _host_cycles(t, arch)
-        spent += [part for a in analysis.parts for part in _spent(a.launch, a.path.whole)]
+        spent += [part for a in analysis.parts for part in _spent(a.launch, a.path.whole, t.count)]
         if path.circuit is not None:
             own = tuple(_largest_first(_spent(t, path.circuit)))
             period = t.timing.period_cycles
             periods.append(PathPeriod(kernel=t.launch.kernel, cycles=period, trips=path.circuit_trips, spent=own))
-    longest = max(analyses, key=lambda a: a.launch.timing.cycles)
+    longest = max(analyses, key=lambda a: a.launch.timing.cycles * a.launch.count)
     return CriticalPath(
         cycles=sum(part.cycles for part in spent),
         spent=tuple(_largest_first(spent)),
@@ -101,11 +102,11 @@ def _largest_first(parts: list[PathCycles]) -> list[PathCycles]:
     return sorted(parts, key=lambda part: -part.cycles)
 
 
-def _spent(t: TimedLaunch, steps: Steps) -> list[PathCycles]:
-    """Sum a path's cycles by unit, stage and what they are spent on."""
+def _spent(t: TimedLaunch, steps: Steps, times: int = 1) -> list[PathCycles]:
+    """Sum the cycles of a path that is taken so often by unit, stage and what they are spent on."""
     tiles = t.schedule.tiles
     table = np.zeros((len(tiles.units), len(t.schedule.stages), len(SPENT)), np.int64)
-    np.add.at(table, (tiles.unit, tiles.stage), steps.spent(tiles))
+    np.add.at(table, (tiles.unit, tiles.stage), steps.spent(tiles) * times)
     return [
         PathCycles(
             kernel=t.launch.kernel, stage=t.schedule.stages[stage].name, unit=tiles.units[unit].name,
@@ -120,18 +121,18 @@ def _host_cycles(t: TimedLaunch, arch: Architecture) -> list[PathCycles]:
     read_back = t.host_cycles - arch.control.launch_cycles - decide
     host = {START: arch.control.launch_cycles, READ_BACK: read_back, DECIDE: decide}
     return [
-        PathCycles(kernel=t.launch.kernel, stage=name, unit="host", what="busy", cycles=cycles)
+        PathCycles(kernel=t.launch.kernel, stage=name, unit="host", what="busy", cycles=cycles * t.count)
         for name, cycles in host.items()
         if cycles
     ]
 
 
 def _stage_cycles(analysis: Analysis) -> Array:
-    """Return the cycles of a launch's path on each stage."""
+    """Return the cycles of the launches' path on each stage."""
     cycles = np.zeros(len(analysis.launch.schedule.stages), np.int64)
     for part in analysis.parts:
         tiles = part.launch.schedule.tiles
-        np.add.at(cycles, tiles.stage, part.path.whole.spent(tiles).sum(axis=1))
+        np.add.at(cycles, tiles.stage, part.path.whole.spent(tiles).sum(axis=1) * part.launch.count)
     return cycles
 
 
@@ -166,13 +167,13 @@ def _tile_text(t: TimedLaunch, index: int) -> str:
 
 
 def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
-    """Sum the tiles of every stage over all trips, and what is loaded for it before them."""
+    """Sum the tiles of every stage over all trips of all launches, and what is loaded for it before them."""
     t, count = analysis.launch, len(analysis.launch.schedule.stages)
     trips, busy = t.timing.trips, np.zeros((len(Unit), count), np.int64)
     macs, traffic = np.zeros(count, np.int64), np.zeros(count)
     spare = np.full(count, np.iinfo(np.int64).max)
     for part in analysis.parts:
-        tiles, times = part.launch.schedule.tiles, part.launch.timing.trips
+        tiles, times = part.launch.schedule.tiles, part.launch.timing.trips * t.count
         kind = np.array([seat.kind for seat in tiles.units])[tiles.unit]
         np.add.at(busy, (kind, tiles.stage), tiles.occupy_cycles * times)
         np.add.at(macs, tiles.stage, tiles.macs * times)
@@ -209,11 +210,11 @@ def _bound(arch: Architecture, macs: int, dram_bytes: float) -> int:
 
 def _times(analysis: Analysis) -> list[tuple[TileGraph, Trace, int]]:
     """Return tiles and traces and how many trips each stands for: the last one for all that repeat it."""
-    found = []
+    found, count = [], analysis.launch.count
     for part in analysis.parts:
         tiles, traces, trips = part.launch.schedule.tiles, part.traces, part.launch.timing.trips
-        found += [(tiles, trace, 1) for trace in traces[:-1]]
-        found.append((tiles, traces[-1], trips - len(traces) + 1))
+        found += [(tiles, trace, count) for trace in traces[:-1]]
+        found.append((tiles, traces[-1], (trips - len(traces) + 1) * count))
     return found
 
 
@@ -238,7 +239,9 @@ def stage_stalls(analysis: Analysis) -> Array:
     prologue = analysis.launch.timing.prologue
     if prologue is not None:  # every unit waits for the end of it before its first tile
         unit, first = np.unique(schedule.tiles.unit, return_index=True)
-        table[unit, schedule.tiles.stage[first], Cause.LOAD] += prologue.idle[unit, Cause.FINISHED]
+        table[unit, schedule.tiles.stage[first], Cause.LOAD] += (
+            prologue.idle[unit, Cause.FINISHED] * analysis.launch.count
+        )
     return table
 
 

@@ -140,8 +140,7 @@ def _roofline(timing: ProgramTiming, arch: Architecture) -> Roofline:
 
 
 def _dram_rows(timing: ProgramTiming) -> DramRows | None:
-    runs = [(t.schedule, t.timing.trips) for t in timing.launches]
-    runs += [(schedule.prologue, 1) for schedule, _ in runs if schedule.prologue is not None]
+    runs = [part for t in timing.launches for part in t.repeated.parts]
     served = [(schedule.dram, trips) for schedule, trips in runs if schedule.dram is not None]
     if not served:
         return None

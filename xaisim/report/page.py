@@ -193,14 +193,14 @@ def _timeline(report: Report) -> str:
         "Drag to zoom, double-click to zoom out."
     )
     rows = [
-        (r.kernel, f"{r.trips:,}", f"{r.start_cycle:,}", f"{r.cycles:,}", f"{r.prologue_cycles:,}",
+        (r.kernel, f"{r.count:,}", f"{r.trips:,}", f"{r.start_cycle:,}", f"{r.cycles:,}", f"{r.prologue_cycles:,}",
          f"{r.period_cycles:,}", f"{r.host_cycles:,}", f"{r.tiles:,}")
         for r in report.launches
     ]  # fmt: skip
     numbers = table(
-        ("launch", "trips", "start cycle", "cycles", "before the first trip", "cycles per trip", "host cycles",
-         "tiles per trip"),
-        rows, numeric=range(1, 8),
+        ("launch", "launches", "trips", "first start cycle", "cycles of one",
+         "before the first trip", "cycles per trip", "host cycles", "tiles per trip"),
+        rows, numeric=range(1, 9),
     )  # fmt: skip
     label = "what DMA, array and vector unit did over time"
     place = plot(f"gantt{longest_launch(report)}", label, kind="gantt", caption=caption, per_launch="gantt")

@@ -38,7 +38,9 @@ def launch_choice(report: Report) -> str:
 
 def longest_launch(report: Report) -> int:
     """Return the number of the launch that takes longest; its figures are shown first."""
-    return max(range(len(report.launches)), key=lambda number: report.launches[number].cycles)
+    return max(
+        range(len(report.launches)), key=lambda number: report.launches[number].cycles * report.launches[number].count
+    )
 
 
 def cycles_section(report: Report) -> str:

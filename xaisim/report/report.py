@@ -243,7 +243,7 @@ class Gain(Part):
 
 
 class LayerRow(Part):
-    """One stage of one launch, summed over its trips."""
+    """One stage of one kind of launch, summed over all trips of all of them."""
 
     kernel: str
     stage: str
@@ -269,9 +269,11 @@ class LayerRow(Part):
 
 
 class LaunchRow(Part):
-    """One launch of the program."""
+    """One kind of launch of the program; what follows ``count`` is of one of them."""
 
     kernel: str
+    count: int = 1
+    """How often the program has it."""
     trips: int
     points_in_flight: int
     """Path points in a trip."""

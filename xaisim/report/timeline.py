@@ -95,6 +95,8 @@ def _record(timing: ProgramTiming, arch: Architecture, most: int) -> tuple[list[
 
 def _undrawn(t: TimedLaunch) -> Iterator[str]:
     steady, trips = t.timing.simulated_trips, t.timing.trips
+    if t.count > 1:
+        yield f"launches 2 to {t.count:,}, which are like the first"
     if steady > 2:
         yield f"trips 2 to {steady - 1}, before the loop repeats"
     if steady < trips:
@@ -135,7 +137,7 @@ def _launch_events(analysis: Analysis, arch: Architecture) -> Iterator[Event]:
     start = t.start_cycle + arch.control.launch_cycles
     decide = decision_cycles(t.launch, arch)
     sync = t.host_cycles - arch.control.launch_cycles - decide
-    args = {"trips": trips, "period_cycles": period, "host_cycles": t.host_cycles}
+    args = {"trips": trips, "period_cycles": period, "host_cycles": t.host_cycles, "launches": t.count}
     yield event(arch, PROGRAM, t.launch.kernel, "launch", t.start_cycle, t.cycles, args)
     if arch.control.launch_cycles:
         yield event(arch, HOST, "start a kernel", "host", t.start_cycle, arch.control.launch_cycles, {})

@@ -1,6 +1,6 @@
 """The energy account of schedules: counts of events and what one of each costs; their products are the total.
 
-items = energy_account([(schedule, trips)], arch)
+items = energy_account([Repeated(schedule, trips)], arch)
 sum(item.uj for item in items)
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,10 +38,24 @@ class EnergyItem:
         return self.count * self.pj_each * 1e-6
 
 
-def traffic(runs: Sequence[tuple[Schedule, int]], arch: Architecture) -> tuple[dict[str, float], dict[str, float]]:
+class Repeated(NamedTuple):
+    """A schedule with its trips, launched so often."""
+
+    schedule: Schedule
+    trips: int
+    times: int = 1
+
+    @property
+    def parts(self) -> list[tuple[Schedule, int]]:
+        """The trips, and what is loaded ahead of them, with how often each runs in all."""
+        ahead = self.schedule.prologue
+        return [(self.schedule, self.trips * self.times), *([(ahead, self.times)] if ahead else [])]
+
+
+def traffic(runs: Sequence[Repeated], arch: Architecture) -> tuple[dict[str, float], dict[str, float]]:
     """Return the bytes (read, written) of every memory over all trips and before them."""
     names = [memory.name for memory in arch.memories]
-    parts = [(s.tiles, trips) for s, trips in runs] + [(s.prologue.tiles, 1) for s, _ in runs if s.prologue]
+    parts = [(schedule.tiles, trips) for run in runs for schedule, trips in run.parts]
     reads = sum((tiles.read_bytes.sum(axis=0) * trips for tiles, trips in parts), np.zeros(len(names)))
     writes = sum((tiles.write_bytes.sum(axis=0) * trips for tiles, trips in parts), np.zeros(len(names)))
     return dict(zip(names, map(float, reads), strict=True)), dict(zip(names, map(float, writes), strict=True))
@@ -55,17 +70,14 @@ def _widths(graph: Graph, array: Array) -> dict[str, int]:
     return widths
 
 
-def energy_account(runs: Sequence[tuple[Schedule, int]], arch: Architecture) -> tuple[EnergyItem, ...]:
-    """Count events and multiply: MACs and products by operand widths, other operations by width, bytes by memory.
-
-    ``runs``: schedules and how many trips each makes.
-    """
+def energy_account(runs: Sequence[Repeated], arch: Architecture) -> tuple[EnergyItem, ...]:
+    """Count events and multiply: MACs and products by operand widths, other operations by width, bytes by memory."""
     reads, writes = traffic(runs, arch)
     model = EnergyModel(arch)
     macs: Counter[tuple[int, int]] = Counter()
     additions: Counter[int] = Counter()
     products: Counter[tuple[int, int]] = Counter()
-    for schedule, trips in runs:
+    for schedule, trips, launches in runs:
         tiles, widths_of = schedule.tiles, _widths(schedule.graph, arch.array)
         per_stage = np.bincount(tiles.stage, tiles.macs, len(schedule.stages))
         varying = varying_tensors(schedule.graph) if schedule.plan.points > 1 else frozenset()
@@ -73,10 +85,10 @@ def energy_account(runs: Sequence[tuple[Schedule, int]], arch: Architecture) -> 
             data, weight = stage.operand("input"), stage.operand("weight")
             if stage.on_array and data is not None and weight is not None:
                 widths = (data.type.element_bits, weight.type.element_bits)
-                macs[widths] += int(per_stage[stage.index]) * trips
+                macs[widths] += int(per_stage[stage.index]) * trips * launches
             for node in stage.nodes[stage.on_array :]:
                 operands = [widths_of[arg] for arg in node.args]
-                times = trips * (schedule.plan.points if varying.intersection(node.args) else 1)
+                times = trips * launches * (schedule.plan.points if varying.intersection(node.args) else 1)
                 work = window_work(stage, nest) if node is stage.anchor else 1
                 if node.op in ("mul", "upsample"):
                     products[operands[0], operands[1]] += node.type.size * work * times

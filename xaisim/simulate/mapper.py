@@ -25,7 +25,7 @@ from xaisim.mapping.remat import recomputable
 from xaisim.mapping.schedule import Schedule, schedule_of, verify
 from xaisim.mapping.tiling import Objective
 from xaisim.simulate.clock import LoopTiming, time_schedule
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 from xaisim.simulate.recompute import recomputing
 
 _KEEP = (0.0, 0.25, 0.5, 0.75)
@@ -222,7 +222,7 @@ def _recomputed(graph: Graph, names: Sequence[str], where: str) -> tuple[str, ..
 def _score(schedule: Schedule, timing: LoopTiming, arch: Architecture, objective: Objective) -> float:
     if objective == "latency":
         return timing.cycles
-    energy = sum(item.uj for item in energy_account([(schedule, timing.trips)], arch))
+    energy = sum(item.uj for item in energy_account([Repeated(schedule, timing.trips)], arch))
     return energy if objective == "energy" else energy * timing.cycles
 
 

@@ -7,6 +7,7 @@ timing.cycles, timing.units, timing.energy
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,24 +18,33 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.mapping.schedule import Schedule, decides_inside
 from xaisim.mapping.tiles import Unit, seats_of
 from xaisim.simulate.clock import CAUSE_NAMES, Cause, LoopTiming
-from xaisim.simulate.energy import EnergyItem, energy_account, traffic
+from xaisim.simulate.energy import EnergyItem, Repeated, energy_account, traffic
 from xaisim.simulate.mapper import DEFAULT_WISH, Wish, best_schedule
 
 
 @dataclass(frozen=True, slots=True)
 class TimedLaunch:
-    """A launch with its schedule and timing. ``start_cycle`` is when the host begins to start it."""
+    """A launch with its schedule and timing, and how often the program has it.
+
+    ``start_cycle`` is when the host begins to start the first of them.
+    """
 
     launch: Launch
     schedule: Schedule
     timing: LoopTiming
     start_cycle: int
     host_cycles: int
+    count: int = 1
 
     @property
     def cycles(self) -> int:
-        """Cycles with the host's part."""
+        """Cycles of one of them with the host's part."""
         return self.timing.cycles + self.host_cycles
+
+    @property
+    def repeated(self) -> Repeated:
+        """What energy and traffic are counted over."""
+        return Repeated(self.schedule, self.timing.trips, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class ProgramTiming:
     """Cycles, traffic, work and energy of a program."""
 
     launches: tuple[TimedLaunch, ...]
+    """Each kind once, in the order of their first."""
     cycles: int
     units: dict[str, UnitAccount]
     macs: int
@@ -77,28 +88,33 @@ def time_program(
     progress: Callable[[str], None] | None = None,
 ) -> ProgramTiming:
     """Map and time every launch; raises ``UserError`` where a kernel does not fit the architecture."""
-    timed: list[TimedLaunch] = []
+    timed: dict[Launch, TimedLaunch] = {}
+    counts = Counter(program)
     now = 0
     for launch in program:
-        if progress:
-            progress(launch.kernel)
-        schedule, timing = best_schedule(launch, arch, wish)
-        host = host_cycles(launch, arch)
-        timed.append(TimedLaunch(launch, schedule, timing, now, host))
-        now += timing.cycles + host
-    runs = [(t.schedule, t.timing.trips) for t in timed]
+        if launch not in timed:
+            if progress:
+                progress(launch.kernel)
+            schedule, timing = best_schedule(launch, arch, wish)
+            timed[launch] = TimedLaunch(launch, schedule, timing, now, host_cycles(launch, arch), counts[launch])
+        now += timed[launch].cycles
+    return _program_timing(tuple(timed.values()), now, arch, wish)
+
+
+def _program_timing(timed: tuple[TimedLaunch, ...], cycles: int, arch: Architecture, wish: Wish) -> ProgramTiming:
+    runs = [t.repeated for t in timed]
     reads, writes = traffic(runs, arch)
     peaks: dict[str, int] = {}
     for t in timed:
         for name, used in {arch.dram.name: t.schedule.dram_bytes, **t.schedule.peak_bytes}.items():
             peaks[name] = max(peaks.get(name, 0), used)
     return ProgramTiming(
-        launches=tuple(timed),
-        cycles=now,
+        launches=timed,
+        cycles=cycles,
         units=_units(timed, arch),
-        macs=sum(int(t.schedule.tiles.macs.sum()) * t.timing.trips for t in timed),
-        macs_backward=sum(_backward_macs(t.schedule) * t.timing.trips for t in timed),
-        macs_recomputed=sum(_recomputed_macs(t) * t.timing.trips for t in timed),
+        macs=sum(int(t.schedule.tiles.macs.sum()) * t.timing.trips * t.count for t in timed),
+        macs_backward=sum(_backward_macs(t.schedule) * t.timing.trips * t.count for t in timed),
+        macs_recomputed=sum(_recomputed_macs(t) * t.timing.trips * t.count for t in timed),
         read_bytes=reads,
         write_bytes=writes,
         energy=energy_account(runs, arch),
@@ -120,11 +136,11 @@ def decision_cycles(launch: Launch, arch: Architecture) -> int:
 
 
 def _units(timed: Sequence[TimedLaunch], arch: Architecture) -> dict[str, UnitAccount]:
-    host = sum(t.host_cycles for t in timed)
+    host = sum(t.host_cycles * t.count for t in timed)
     accounts = {}
     for unit, seat in enumerate(seats_of(arch)):
-        busy = int(sum(t.timing.busy[unit] for t in timed))
-        idle = sum((t.timing.idle[unit] for t in timed), np.zeros(len(Cause), np.int64))
+        busy = int(sum(t.timing.busy[unit] * t.count for t in timed))
+        idle = sum((t.timing.idle[unit] * t.count for t in timed), np.zeros(len(Cause), np.int64))
         if seat.kind is Unit.HOST:
             busy += host
         else:

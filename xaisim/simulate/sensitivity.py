@@ -64,18 +64,21 @@ def sensitivity(timing: ProgramTiming, arch: Architecture, *, more: Fraction = M
         predicted = cycles = remapped = None
         if not change.resizes:
             machine = change.arch or arch
-            host = [host_cycles(t.launch, machine) for t in timing.launches]
+            host = sum(host_cycles(t.launch, machine) * t.count for t in timing.launches)
             changed = [_tiles(t, arch, change, more) for t in timing.launches]
             lead = [run_loop(ahead, 1) if ahead else None for _, ahead in changed]
-            predicted = sum(path.cycles(new) for path, (new, _) in zip(paths, changed, strict=True)) + sum(host)
-            predicted += sum(part.cycles for part in lead if part)  # transfers alone: nothing to predict
-            loops = [
-                run_loop(new, t.timing.trips, part).cycles
+            counts = [t.count for t in timing.launches]
+            predicted = host + sum(
+                (path.cycles(new) + (part.cycles if part else 0)) * count  # a prologue has nothing to predict
+                for path, (new, _), part, count in zip(paths, changed, lead, counts, strict=True)
+            )
+            cycles = host + sum(
+                run_loop(new, t.timing.trips, part).cycles * t.count
                 for (new, _), t, part in zip(changed, timing.launches, lead, strict=True)
-            ]
-            cycles = sum(loops) + sum(host)
+            )
         if remap and change.arch is not None:
-            remapped = time_program([t.launch for t in timing.launches], change.arch, timing.wish).cycles
+            again = [t.launch for t in timing.launches for _ in range(t.count)]
+            remapped = time_program(again, change.arch, timing.wish).cycles
         if not change.resizes or remap:
             gains.append(Gain(change.resource, change.text, predicted, cycles, remapped))
     return sorted(gains, key=lambda gain: min(c for c in (gain.cycles, gain.remapped_cycles) if c is not None))
