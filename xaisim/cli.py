@@ -399,6 +399,47 @@ def validate(context: click.Context, only: tuple[str, ...], output: Path | None,
     context.exit(0 if holds else 1)
 
 
+@main.command(short_help="Regenerate the headline comparison of a published system.")
+@click.argument("name")
+@click.option("--quick", is_flag=True, help="Fewer pictures, networks and machines: minutes instead of hours.")
+@click.option("--model", "models", metavar="NAME", multiple=True, help="This network only; may be given several times.")
+@click.option(
+    "--arch", "archs", metavar="NAME|FILE", multiple=True, help="This machine only; may be given several times."
+)
+@click.option("--images", metavar="DIR", type=click.Path(path_type=Path), help="Your pictures instead of the shipped.")
+@click.option("--count", metavar="N", type=click.IntRange(min=1), help="How many pictures.")
+@click.option("--weights", metavar="FILE", help="Weights of the one network that --model names.")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Where results go.")
+@click.option("--json", "as_json", is_flag=True, help="Print the study as JSON and nothing else.")
+def study(name: str, output: Path | None, as_json: bool, **settings: Any) -> None:
+    """Run a study: a published system's headline comparison, on networks that ship, with a better point beside it.
+
+    \b
+    nuig          Integrated Gradients with more points where F changes
+    gradcam       static GradCAM beside inference
+    edge          saliency, DeconvNet and guided backprop on three boards
+    smoothtaylor  SmoothTaylor and adaptive noising
+    idg           Integrated Decision Gradients
+
+    Writes a table, a picture and JSON into DIR, by default a folder under xaisim-results/. What is computed is kept
+    there piece by piece: a study that was stopped goes on where it was when the command is given again.
+    """
+    from xaisim.studies.listed import run
+    from xaisim.studies.save import opened, save_study
+    from xaisim.studies.study import Setting, study_text
+
+    setting = Setting(**settings)
+    where = output or _RESULTS / f"study-{name}{'-quick' if setting.quick else ''}"
+    with _Progress(quiet=as_json) as progress, opened(name, where) as cells:
+        found = run(name, setting, cells, progress)
+        save_study(found, where)
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        click.echo(study_text(found))
+        click.echo(f"written to {where}")
+
+
 @main.command(short_help="Write the systolic array of an architecture as Verilog.")
 @click.argument("arch")
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), required=True, help="Where it goes.")

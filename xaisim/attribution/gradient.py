@@ -7,7 +7,7 @@ Backward is just more nodes: the gradient of ``conv`` is another ``conv`` that r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xaisim.ir.graph import Graph, GraphBuilder, Names
@@ -143,9 +143,17 @@ GUIDED: dict[str, Rule] = RULES | {"relu": guided_relu}
 
 
 def differentiate(
-    graph: Graph, output: str, wrt: str, *, rules: Mapping[str, Rule] = RULES, seed: str | None = None
+    graph: Graph,
+    output: str,
+    wrt: str,
+    *,
+    rules: Mapping[str, Rule] = RULES,
+    seed: str | None = None,
+    also: Sequence[str] = (),
 ) -> Graph:
     """Return ``graph`` with one more output, ``d_<wrt>``: the vector-Jacobian product seedᵀ · ∂output/∂wrt.
+
+    Before it stand those of the tensors in ``also``, which lie on the way.
 
     ``seed`` names a tensor of the graph with the shape of ``output``; by default it is one more input, ``seed``. For a
     one-hot seed this is the gradient of that class under ``rules``. Raises ``ValueError`` for an op that has no rule.
@@ -169,7 +177,7 @@ def differentiate(
                 gradient = b.emit(f"d_{arg}.sum", "add", arrived[arg], gradient)
             if arg in on_path:
                 arrived[arg] = gradient
-    return b.finish(*graph.outputs, arrived[wrt])
+    return b.finish(*graph.outputs, *(arrived[name] for name in also), arrived[wrt])
 
 
 def _between(graph: Graph, wrt: str, output: str) -> set[str]:

@@ -76,24 +76,32 @@ def gradcam(graph: Graph, target: int, layer: str, size: tuple[int, int]) -> Ker
     Where the head is pooled and linear, α folds to a constant and no backward node is left (static GradCAM).
     """
     inner = backpropagated(graph, target, layer)
+    weighed = fold(with_channel_weights(inner, layer, inner.outputs[-1], graph.outputs[0]))
+    return Kernel(f"gradcam of class {target}", with_map(weighed, layer, size))
+
+
+def with_channel_weights(inner: Graph, layer: str, gradient: str, *outputs: str) -> Graph:
+    """Append α_k, the mean of ``gradient`` over the places of ``layer``; it is the last output, as (1, K, 1, 1)."""
     channels, height, width = inner.types()[layer].shape
     b = GraphBuilder(inner)
-    logits, result = graph.outputs[0], inner.outputs[-1]
-    b.backward = True
-    b.layer = "gradcam"
+    b.backward, b.layer = True, "gradcam"
     b.constant("gradcam.scale", np.array(1 / (height * width)))
-    b.add("gradcam.alpha", "avgpool", result, "gradcam.scale",
+    b.add("gradcam.alpha", "avgpool", gradient, "gradcam.scale",
           kernel=(height, width), stride=(1, 1), padding=(0, 0, 0, 0))  # fmt: skip
-    b.add("gradcam.weights", "reshape", "gradcam.alpha", shape=(1, channels, 1, 1))
-    head = fold(b.build(logits, "gradcam.weights"))
-    b = GraphBuilder(head)
+    return b.build(*outputs, b.add("gradcam.weights", "reshape", "gradcam.alpha", shape=(1, channels, 1, 1)))
+
+
+def with_map(weighed: Graph, layer: str, size: tuple[int, int]) -> Graph:
+    """Append ReLU(Σ_k α_k A_k), upsampled to ``size``, in place of the last output, the α_k."""
+    _, height, width = weighed.types()[layer].shape
+    b = GraphBuilder(weighed)
     b.layer = "gradcam"
-    b.add("gradcam.sum", "conv", layer, "gradcam.weights", stride=(1, 1), padding=(0, 0, 0, 0))
+    b.add("gradcam.sum", "conv", layer, weighed.outputs[-1], stride=(1, 1), padding=(0, 0, 0, 0))
     b.add("gradcam.map", "relu", "gradcam.sum")
     b.constant("gradcam.rows", interpolation(height, size[0]))
     b.constant("gradcam.columns", interpolation(width, size[1]))
     b.add("attribution", "upsample", "gradcam.map", "gradcam.rows", "gradcam.columns")
-    return Kernel(f"gradcam of class {target}", b.build(logits, "attribution"))
+    return b.build(*weighed.outputs[:-1], "attribution")
 
 
 def interpolation(small: int, large: int) -> Array:
