@@ -20,8 +20,8 @@ import numpy as np
 from bits_report import write_report
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from xaisim import metrics
 from xaisim.api import experiment_of
-from xaisim.attribution import metrics
 from xaisim.attribution.methods import METHODS
 from xaisim.experiment import Prepared, code_digest, prepare
 from xaisim.flow import calibrated

@@ -14,10 +14,10 @@ from random_graphs import networks
 
 from xaisim.attribution import kernels
 from xaisim.attribution.device import Kernel
-from xaisim.attribution.metrics import sqnr_db
 from xaisim.config import UserError
 from xaisim.ir.graph import Constant, Graph, GraphBuilder, verify
 from xaisim.ir.types import FixedPoint, TensorType
+from xaisim.metrics import sqnr_db
 from xaisim.numerics.devices import DryDevice, FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
 

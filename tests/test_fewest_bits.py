@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import xaisim
 from xaisim.api import attribute
-from xaisim.attribution.metrics import spearman, sqnr_db
 from xaisim.bits import moved_bits
 from xaisim.cli import main
 from xaisim.config import UserError
 from xaisim.experiment import Experiment, prepare
+from xaisim.metrics import spearman, sqnr_db
 from xaisim.models import load_model
 from xaisim.models.images import calibration_batch, test_scene
 from xaisim.numerics.fewest import fewest

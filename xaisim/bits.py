@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from xaisim.attribution import metrics
+from xaisim import metrics
 from xaisim.attribution.methods import METHODS
 from xaisim.config import UserError
 from xaisim.experiment import Experiment, Prepared, prepare

@@ -1,4 +1,4 @@
-"""Gradients, paths and attribution methods as functions over a device, and the metrics that compare maps."""
+"""Gradients, paths and attribution methods as functions over a device."""
 
 from xaisim.attribution.methods import METHODS, Method
 

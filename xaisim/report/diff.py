@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from xaisim.attribution import metrics
+from xaisim import metrics
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint
 from xaisim.numerics.twin import Kind, Tally

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xaisim.attribution import metrics
+from xaisim import metrics
 from xaisim.attribution.device import Tensor
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
