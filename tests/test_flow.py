@@ -38,9 +38,10 @@ KEYS = {
     "memory.peak_bytes": ("dram",),
 }
 RATES = {"mask_flip_rate", "zero_fraction", "saturated_fraction"}
-FIDELITY = {"sqnr_db", "cosine", "spearman", "topk_1pct", "topk_5pct", "topk_10pct", "sign_agreement", *RATES}
+ERRORS = {"sqnr_db", "nrmse", "max_error_lsb", "cosine", "pearson", "spearman", "ssim"}
+FIDELITY = {*ERRORS, "topk_1pct", "topk_5pct", "topk_10pct", "topk_1000", "sign_agreement", *RATES}
 COMPLETENESS = {"delta", "delta_integration", "delta_quantisation"}
-LOCALISATION = {"pointing_hit", "relevance_mass"}
+LOCALISATION = {"pointing_hit", "relevance_mass", "relevance_rank"}
 # Every method on the smallest network; on the others a loop, a map and a rule always, the rest in the long run.
 CASES = [
     pytest.param(m, method, marks=pytest.mark.slow)

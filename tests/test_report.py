@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from xaisim import metrics
 from xaisim.attribution.device import Tensor
 from xaisim.config import UserError
 from xaisim.experiment import Experiment, Options
@@ -307,6 +308,31 @@ def test_maps_of_the_page_are_those_of_the_picture(path_report: Report) -> None:
         values = np.frombuffer(base64.b64decode(z["z"]["bdata"]), "<f4").reshape(32, 32)
         np.testing.assert_array_equal(values, panel.values.astype(np.float32))
         assert (z["zmin"], z["zmax"]) == (panel.scale.low, panel.scale.high)
+
+
+def test_fidelity_and_localisation_are_those_of_the_maps_of_the_report(path_report: Report) -> None:
+    real, fixed, tensor = path_report.reference, path_report.attribution, path_report.run.attribution
+    f, where = path_report.fidelity, path_report.localisation
+    assert f is not None
+    assert where is not None
+    assert tensor is not None
+    assert path_report.run.sample is not None
+    assert f.nrmse == metrics.nrmse(real, fixed)
+    assert f.max_error_lsb == np.abs(tensor.values - real * 2.0**tensor.type.format.frac).max()  # type: ignore[union-attr]
+    assert f.pearson == metrics.pearson(real, fixed)
+    assert f.ssim == metrics.ssim(real, fixed)
+    assert f.topk_1000 == metrics.top_count_intersection(real, fixed, 1000)
+    assert where.relevance_rank == metrics.relevance_rank(fixed, path_report.run.sample.mask)
+
+
+def test_figures_that_a_map_is_too_small_for_are_left_out_of_the_page(path_report: Report) -> None:
+    assert path_report.fidelity is not None
+    small = path_report.fidelity.model_copy(update={"ssim": None, "topk_1000": None})
+    for report, shown in ((path_report, True), (path_report.model_copy(update={"fidelity": small}), False)):
+        report._run = path_report.run
+        text = page_html(report)
+        assert all((f">{name}<" in text) is shown for name in ("SSIM", "top 1000"))
+        assert all(f">{name}<" in text for name in ("NRMSE", "largest error", "Pearson", "rank accuracy"))
 
 
 def test_figures_are_plain_json(path_report: Report, profile_report: Report) -> None:

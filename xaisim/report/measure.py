@@ -12,6 +12,7 @@ from xaisim.attribution.device import Tensor
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Array
+from xaisim.ir.types import FixedPoint
 from xaisim.models.images import Sample
 from xaisim.models.load import Model
 from xaisim.numerics.formats import Numerics
@@ -38,6 +39,8 @@ from xaisim.report.report import (
 )
 from xaisim.simulate.program import ProgramTiming
 from xaisim.version import __version__
+
+_SSIM_SIDE, _TOP = 11, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +184,20 @@ def _energy(timing: ProgramTiming, arch: Architecture) -> Energy:
 def _fidelity(values: Values) -> Fidelity | None:
     if values.attribution is None or values.reference is None or values.watch is None or values.reference_watch is None:
         return None
-    fixed, real = values.attribution.real(), values.reference
+    fixed, real, format = values.attribution.real(), values.reference, values.attribution.type.format
+    assert isinstance(format, FixedPoint)
     return Fidelity(
         sqnr_db=metrics.sqnr_db(real, fixed),
+        nrmse=metrics.nrmse(real, fixed),
+        max_error_lsb=metrics.max_error_lsb(real, fixed, format.step),
         cosine=metrics.cosine(real, fixed),
+        pearson=metrics.pearson(real, fixed),
         spearman=metrics.spearman(real, fixed),
+        ssim=metrics.ssim(real, fixed) if min(real.shape[-2:]) >= _SSIM_SIDE else None,
         topk_1pct=metrics.top_k_intersection(real, fixed, 0.01),
         topk_5pct=metrics.top_k_intersection(real, fixed, 0.05),
         topk_10pct=metrics.top_k_intersection(real, fixed, 0.10),
+        topk_1000=metrics.top_count_intersection(real, fixed, _TOP) if real.size > _TOP else None,
         sign_agreement=metrics.sign_agreement(real, fixed),
         mask_flip_rate=values.watch.mask_flip_rate(values.reference_watch),
         index_flip_rate=values.watch.index_flip_rate(values.reference_watch),
@@ -231,5 +240,6 @@ def _localisation(values: Values) -> Localisation | None:
     return Localisation(
         pointing_hit=metrics.pointing_hit(fixed, mask),
         relevance_mass=metrics.relevance_mass(fixed, mask),
+        relevance_rank=metrics.relevance_rank(fixed, mask),
         mask_fraction=float(mask.mean()),
     )

@@ -130,7 +130,8 @@ def _localisation_rows(where: Localisation) -> list[tuple[str, str, str]]:
     return [
         ("pointing game", hit, "whether the largest magnitude lies in the ground truth"),
         ("relevance mass", f"{100 * where.relevance_mass:.1f} %", "share of all magnitude inside the ground truth"),
-        ("area of the truth", f"{100 * where.mask_fraction:.1f} %", "that share for a map that knows nothing"),
+        ("rank accuracy", f"{100 * where.relevance_rank:.1f} %", "of as many of the strongest pixels as it has"),
+        ("area of the truth", f"{100 * where.mask_fraction:.1f} %", "both for a map that knows nothing"),
     ]
 
 
@@ -147,11 +148,22 @@ def _accumulator_rows(a: Accumulators) -> list[tuple[str, str, str]]:
 def _fidelity_rows(f: Fidelity) -> list[tuple[str, str, str]]:
     rows = [
         ("SQNR", f"{f.sqnr_db:.2f} dB", "signal to quantisation noise of the whole map; 6 dB are one bit"),
+        ("NRMSE", f"{100 * f.nrmse:.3g} %", "root mean squared error over the range of the float map"),
+        ("largest error", f"{f.max_error_lsb:,.1f} LSB", "in last bits of the map's format"),
         ("cosine", f"{f.cosine:.6f}", "angle between the two maps; 1 is the same direction"),
+        ("Pearson", f"{f.pearson:.6f}", "the same of the maps less their means"),
         ("Spearman", f"{f.spearman:.5f}", "agreement of ranks over all elements; 1 is the same order"),
+    ]
+    if f.ssim is not None:
+        rows.append(("SSIM", f"{f.ssim:.5f}", "likeness of structure in windows of 11 x 11 pixels; 1 is equal"))
+    rows += [
         ("top 1 %", f"{100 * f.topk_1pct:.1f} %", "of the strongest 1 % of elements that both maps name"),
         ("top 5 %", f"{100 * f.topk_5pct:.1f} %", "the same for 5 %"),
         ("top 10 %", f"{100 * f.topk_10pct:.1f} %", "the same for 10 %"),
+    ]
+    if f.topk_1000 is not None:
+        rows.append(("top 1000", f"{100 * f.topk_1000:.1f} %", "the same for 1000 elements"))
+    rows += [
         ("equal signs", f"{100 * f.sign_agreement:.2f} %", "of elements, zero counted as a sign of its own"),
         ("exact zeros", f"{100 * f.zero_fraction:.2f} %", "of elements that fixed point rounds away: they tie in rank"),
         ("saturated", f"{100 * f.saturated_fraction:.4f} %", "of rounded values that lie at a bound of their format"),

@@ -150,11 +150,20 @@ class Fidelity(Part):
     """Fixed point against float64 on the same input. Rates are shares of 1."""
 
     sqnr_db: Real
+    nrmse: Real
+    """Root mean squared error over max − min of the float map."""
+    max_error_lsb: Real
+    """The largest error in last bits of the attribution's format."""
     cosine: Real
+    pearson: Real
     spearman: Real
+    ssim: Real | None
+    """Structural similarity, mean over channels; None where the map has a side below 11."""
     topk_1pct: Real
     topk_5pct: Real
     topk_10pct: Real
+    topk_1000: Real | None
+    """None where the map has no more than 1000 elements."""
     sign_agreement: Real
     mask_flip_rate: Real | None
     """Share of stored ReLU mask bits that differ from the float run's, over all points; None where none are stored."""
@@ -186,10 +195,12 @@ class Completeness(Part):
 
 
 class Localisation(Part):
-    """Against the ground-truth mask: is the peak inside, and which share of the relevance is."""
+    """Against the ground-truth mask: is the peak inside, which share of the relevance, and of the strongest pixels."""
 
     pointing_hit: bool
     relevance_mass: Real
+    relevance_rank: Real
+    """Share inside of as many of the most relevant pixels as the mask has."""
     mask_fraction: Real
 
 
