@@ -45,7 +45,7 @@ from xaisim.numerics.formats import NAMED_NUMERICS, Formats, Numerics, load_nume
 from xaisim.simulate.mapper import Wish
 from xaisim.version import __version__
 
-BASELINES = ("black", "white", "mean")
+BASELINES = ("black", "white", "mean", "noise")
 _MOST_BASELINE = 1000.0  # normalised pixels lie within a few units
 
 
@@ -86,7 +86,8 @@ class Options(Config):
     rule: str | None = None
     """Quadrature on the path, a name from ``PATH_RULES``."""
     baseline: Baseline | None = None
-    """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation) or a number there."""
+    """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation), ``noise`` (uniform
+    pixels, the same every time) or a number after normalisation."""
     layer: str | None = None
     """Feature map that GradCAM looks at; by default the last one before pooling."""
     score: Literal["logit", "probability"] | None = None
@@ -343,5 +344,7 @@ def baseline_array(model: Model, baseline: float | str) -> Array:
         if baseline == "mean":
             return np.zeros((1, *model.input_shape))
         _, height, width = model.input_shape
+        if baseline == "noise":
+            return normalise(model, np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
         return normalise(model, np.full((height, width, 3), 0 if baseline == "black" else 255, np.uint8))
     return np.full((1, *model.input_shape), float(baseline))
