@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def trend_rows(rows: list[Row], names: Sequence[str]) -> list[tuple[str, str, st
         found.append((f"{key.upper()} over σ is a U", "best 0.3 to 0.5", text, "yes" if inside else "no"))
         falling = [means[name, key] for _, name in counts]
         text = ", ".join(f"R {r}: {m:.3g}" for (r, _), m in zip(counts, falling, strict=True))
-        falls = all(a > b for a, b in zip(falling, falling[1:], strict=False))
+        falls = all(a > b for a, b in pairwise(falling))
         found.append((f"{key.upper()} falls as R grows", "both fall", text, "yes" if falls else "no"))
         best, ig = min(curve), min(means[name, key] for name in names if name.startswith("IG"))
         found.append((f"SmoothTaylor's {key.upper()} is below IG's", "yes", f"{best:.3g} against {ig:.3g}",
