@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
+from xaisim.attribution.smoothing import LEAST_SIGMA, MOST_SIGMA
 from xaisim.config import (
     Config,
     RuleError,
@@ -95,6 +96,18 @@ class Options(Config):
     """Intervals of the path that get points of their own."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
     """Points of an interval in proportion to |change of F| to this power."""
+    n_samples: Annotated[int, Field(ge=1, le=MOST_TRIPS)] | None = None
+    """Noisy copies of the picture, or baselines, that are averaged over."""
+    sigma: Annotated[float, Field(ge=LEAST_SIGMA, le=MOST_SIGMA)] | None = None
+    """Standard deviation of the noise, in the network's normalised input space."""
+    stdev_spread: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Standard deviation of the noise as a share of the picture's range; in place of ``sigma``."""
+    variant: Literal["plain", "squared", "vargrad"] | None = None
+    """What SmoothGrad averages: gradients, their squares, or squares less the square of the mean."""
+    noise: Literal["host", "lfsr"] | None = None
+    """Who makes the noise: the host, which writes it to DRAM before the launch, or shift registers on the chip."""
+    noise_seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    """Seed of noise and of drawn points: the same numbers on every machine and device."""
 
 
 class Experiment(Config):
@@ -140,8 +153,8 @@ class Prepared:
 
     @property
     def shown_options(self) -> dict[str, Any]:
-        """Options as they go into the report: the baseline by its name."""
-        shown = {name: value for name, value in self.options.items() if name != "baseline"}
+        """Options as they go into the report: those that are set, the baseline by its name."""
+        shown = {name: value for name, value in self.options.items() if name != "baseline" and value is not None}
         if "baseline" in self.options:
             shown["baseline"] = (
                 _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline

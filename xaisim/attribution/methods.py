@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xaisim.attribution import along_path, cams, single
+from xaisim.attribution import along_path, cams, single, smoothing
 from xaisim.attribution.device import Tensor
 
-COUNTS = {"n_steps"}
+COUNTS = {"n_steps", "n_samples"}
 """Options that say how often something is repeated."""
 
 
@@ -68,6 +68,11 @@ METHODS: dict[str, Method] = {
     "deconvnet": Method(single.deconvnet, batched=True),
     "guided_backprop": Method(single.guided_backprop, batched=True),
     "gradcam": Method(cams.gradcam, batched=True),
+    "guided_gradcam": Method(cams.guided_gradcam, batched=True),
+    "gradcam_plus_plus": Method(cams.gradcam_plus_plus, batched=True),
+    "layercam": Method(cams.layercam, batched=True),
     "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),
     "nuig": Method(along_path.non_uniform, complete=True, check=along_path.check_intervals),
+    "smoothgrad": Method(smoothing.smoothgrad, check=smoothing.check_noise),
+    "smooth_taylor": Method(smoothing.smooth_taylor),
 }
