@@ -6,6 +6,7 @@ layer_gradient(graph, 3, "relu4"), channel_totals(type), weighed(type, (32, 32))
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -49,7 +50,7 @@ def layercam(graph: Graph, target: int, layer: str, size: Size) -> Kernel:
     b.add("layercam.weighed", "mul", layer, "layercam.positive")
     b.constant("gradcam.weights", np.ones((1, inner.types()[layer].shape[0], 1, 1)))
     weighed = fold(b.build(*graph.outputs, "layercam.weighed", "gradcam.weights"))
-    weighed = GraphBuilder(weighed).build(*graph.outputs, "gradcam.weights")
+    weighed = replace(weighed, outputs=(*graph.outputs, "gradcam.weights"))
     return Kernel(f"layercam of class {target}", with_map(weighed, "layercam.weighed", size))
 
 

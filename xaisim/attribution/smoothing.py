@@ -56,7 +56,7 @@ def smoothgrad(
         ending: Kernel = kernels.variance(totals["smooth.total"].type, n_samples)
         return device.launch(ending, totals)["attribution"]
     (total,) = totals.values()
-    return _mean(device, total, n_samples)
+    return mean_of(device, total, n_samples)
 
 
 def smooth_taylor(
@@ -81,15 +81,17 @@ def smooth_taylor(
 
 
 def taylor_average(
-    device: Device, graph: Graph, target: int, feeds: Feeds, n_samples: int, noise: Noise, score: str
-) -> Tensor:
-    """Launch SmoothTaylor on samples that :func:`noisy` describes, and its mean."""
-    kernel = kernels.smooth_taylor(graph, target, noise, score)
-    return _mean(device, device.launch(kernel, feeds, trips=n_samples)["smooth.total"], n_samples)
+    device: Device, graph: Graph, target: int, feeds: Feeds, n_samples: int, noise: Noise, score: str, *,
+    sync: bool = False,
+) -> Tensor:  # fmt: skip
+    """Launch SmoothTaylor on samples that :func:`noisy` describes, and its mean, which the host reads if ``sync``."""
+    total = device.launch(kernels.smooth_taylor(graph, target, noise, score), feeds, trips=n_samples)["smooth.total"]
+    return mean_of(device, total, n_samples, sync=sync)
 
 
-def _mean(device: Device, total: Tensor, n_samples: int) -> Tensor:
-    return device.launch(kernels.mean(total.type, n_samples), {"smooth.total": total})["attribution"]
+def mean_of(device: Device, total: Tensor, n_samples: int, *, sync: bool = False) -> Tensor:
+    """Launch the end of an average."""
+    return device.launch(kernels.mean(total.type, n_samples), {"smooth.total": total}, sync=sync)["attribution"]
 
 
 def noisy(device: Device, x: Array, sigma: float, noise: Noise, n_samples: int) -> Feeds:
@@ -111,4 +113,6 @@ def register(sigma: float) -> Tensor:
 def check_noise(*, sigma: float | None = None, stdev_spread: float | None = None, **_: object) -> None:
     """Raise ``ValueError`` where two options both say how strong the noise is."""
     if sigma is not None and stdev_spread is not None:
-        raise ValueError(f"sigma {sigma:g} and stdev_spread {stdev_spread:g} both say how strong the noise is; give one")
+        raise ValueError(
+            f"sigma {sigma:g} and stdev_spread {stdev_spread:g} both say how strong the noise is; give one"
+        )
