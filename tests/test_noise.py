@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from xaisim.config import UserError
+from xaisim.ir import lfsr
+from xaisim.ir.noise import HostNoise, LfsrNoise, philox
 from xaisim.ir.types import FixedPoint, Overflow, Rounding
-from xaisim.numerics import lfsr
-from xaisim.numerics.noise import HostNoise, LfsrNoise, philox
 
 FINE = FixedPoint(32, 24)
 

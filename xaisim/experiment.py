@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
+from xaisim.attribution.smoothing import LEAST_SIGMA, MOST_SIGMA
 from xaisim.config import (
     Config,
     RuleError,
@@ -37,7 +38,7 @@ from xaisim.ir.graph import Array
 from xaisim.mapping.choice import load_mapping
 from xaisim.mapping.order import arrange
 from xaisim.mapping.tiling import Objective
-from xaisim.models.images import Sample, load_image, normalise, test_scene
+from xaisim.models.images import Sample, calibration_batch, calibration_count, load_image, normalise, test_scene
 from xaisim.models.load import Model, load_model
 from xaisim.models.networks import NETWORKS
 from xaisim.numerics.devices import DryDevice, FixedDevice
@@ -96,6 +97,28 @@ class Options(Config):
     """Intervals of the path that get points of their own."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
     """Points of an interval in proportion to |change of F| to this power."""
+    n_samples: Annotated[int, Field(ge=1, le=MOST_TRIPS)] | None = None
+    """Noisy copies of the picture, or baselines, that are averaged over."""
+    sigma: Annotated[float, Field(ge=LEAST_SIGMA, le=MOST_SIGMA)] | None = None
+    """Standard deviation of the noise, in the network's normalised input space."""
+    stdev_spread: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Standard deviation of the noise as a share of the picture's range; in place of ``sigma``."""
+    variant: Literal["plain", "squared", "vargrad"] | None = None
+    """What SmoothGrad averages: gradients, their squares, or squares less the square of the mean."""
+    noise: Literal["host", "lfsr"] | None = None
+    """Who makes the noise: the host, which writes it to DRAM before the launch, or shift registers on the chip."""
+    n_iterations: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Steps of adaptive noising's search for σ, at most; each tries two σ."""
+    criterion: Literal["autvc", "aupc"] | None = None
+    """What adaptive noising makes least: how noisy the map is, or how well the class survives what it points at."""
+    baselines: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """How many of the shipped calibration scenes Expected Gradients starts from; by default all."""
+    points: Literal["random", "midpoint"] | None = None
+    """Where on the way from its baseline a sample of Expected Gradients lies."""
+    max_sigma: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Deviation, in pixels, of the Gaussian that Blur IG begins with."""
+    noise_seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
+    """Seed of noise and of drawn points: the same numbers on every machine and device."""
 
 
 class Experiment(Config):
@@ -141,8 +164,10 @@ class Prepared:
 
     @property
     def shown_options(self) -> dict[str, Any]:
-        """Options as they go into the report: the baseline by its name."""
-        shown = {name: value for name, value in self.options.items() if name != "baseline"}
+        """Options as they go into the report: those that are set, the baseline by its name."""
+        shown = {n: v for n, v in self.options.items() if n not in ("baseline", "baselines") and v is not None}
+        if "baselines" in self.options:
+            shown["baselines"] = len(self.options["baselines"])
         if "baseline" in self.options:
             shown["baseline"] = (
                 _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
@@ -333,9 +358,18 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
         layers = {node.name: node.type.shape for node in model.graph.nodes if len(node.type.shape) == 3}
         layer = given.get("layer", model.features)
         options["layer"] = choose(f"layer of {model.name}", layer, layers)
+    if "baselines" in options:
+        options["baselines"] = _scenes(model, given.get("baselines", calibration_count()))
     if "baseline" in options:
         options["baseline"] = baseline_array(model, given.get("baseline", _DEFAULT_BASELINE))
     return options
+
+
+def _scenes(model: Model, count: int) -> Array:
+    """Return the first calibration scenes as starts of paths, (count, C, H, W)."""
+    if count > calibration_count():
+        raise UserError(f"options: baselines: there are {calibration_count()} calibration scenes, not {count}")
+    return calibration_batch(model, count)
 
 
 def baseline_array(model: Model, baseline: float | str) -> Array:

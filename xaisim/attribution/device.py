@@ -59,6 +59,8 @@ class Device(Protocol):
     """Runs kernels and records the launches: the recorded list is the program that is mapped and timed."""
 
     program: list[Launch]
+    dry: bool
+    """It computes nothing: what it answers says nothing, and a method does the most that it may have to do."""
 
     def launch(
         self, kernel: Kernel, feeds: Mapping[str, Array | Tensor], *, trips: int = 1, sync: bool = False
@@ -73,6 +75,8 @@ class Device(Protocol):
 
 class Recorder:
     """What every device shares: the list of what was launched, and the host's work between."""
+
+    dry = False
 
     def __init__(self) -> None:
         self.program: list[Launch] = []

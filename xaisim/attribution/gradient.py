@@ -30,6 +30,9 @@ class Backward(GraphBuilder):
     def store(self, owner: Node, op: str, source: str, **attrs: object) -> str:
         """Return what forward must keep for backward (a mask, an index), made once, as a forward node at ``owner``."""
         if (op, owner.name) not in self.stored:
+            for node in self.nodes:  # an earlier differentiation may have stored it
+                if (node.op, node.args, node.attrs, node.backward) == (op, (source,), attrs, False):
+                    return node.name
             self.backward = False
             self.add(self.names.fresh(f"{owner.name}.{op}"), op, source, layer=owner.layer, **attrs)
             self.backward = True

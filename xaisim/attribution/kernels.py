@@ -91,8 +91,8 @@ def with_channel_weights(inner: Graph, layer: str, gradient: str, *outputs: str)
     return b.build(*outputs, b.add("gradcam.weights", "reshape", "gradcam.alpha", shape=(1, channels, 1, 1)))
 
 
-def with_map(weighed: Graph, layer: str, size: tuple[int, int]) -> Graph:
-    """Append ReLU(Σ_k α_k A_k), upsampled to ``size``, in place of the last output, the α_k."""
+def with_map(weighed: Graph, layer: str, size: tuple[int, int], name: str = "attribution") -> Graph:
+    """Append ReLU(Σ_k α_k A_k), upsampled to ``size``, as ``name`` in place of the last output, the α_k."""
     _, height, width = weighed.types()[layer].shape
     b = GraphBuilder(weighed)
     b.layer = "gradcam"
@@ -100,8 +100,8 @@ def with_map(weighed: Graph, layer: str, size: tuple[int, int]) -> Graph:
     b.add("gradcam.map", "relu", "gradcam.sum")
     b.constant("gradcam.rows", interpolation(height, size[0]))
     b.constant("gradcam.columns", interpolation(width, size[1]))
-    b.add("attribution", "upsample", "gradcam.map", "gradcam.rows", "gradcam.columns")
-    return b.build(*weighed.outputs[:-1], "attribution")
+    b.add(name, "upsample", "gradcam.map", "gradcam.rows", "gradcam.columns")
+    return b.build(*weighed.outputs[:-1], name)
 
 
 def interpolation(small: int, large: int) -> Array:

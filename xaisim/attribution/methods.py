@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xaisim.attribution import along_path, cams, single
+from xaisim.attribution import adaptive, along_path, cams, expected, single, smoothing
 from xaisim.attribution.device import Tensor
 
-COUNTS = {"n_steps"}
+COUNTS = {"n_steps", "n_samples", "n_iterations"}
 """Options that say how often something is repeated."""
 
 
@@ -28,6 +28,10 @@ class Method:
     """Takes a batch of inputs of one class at once; the others decide by input, and take one."""
     complete: bool = False
     """The attribution sums to F(x) − F(x'), up to quadrature and rounding."""
+    stops: bool = False
+    """How much it launches depends on what the host sees; a profile times the most that there can be."""
+    calibration: Callable[..., object] | None = None
+    """What meets the same ranges in less time than ``run``; takes its arguments."""
     check: Callable[..., object] | None = None
     """Called with all options as keywords; raises ``ValueError`` where they do not go together."""
 
@@ -68,6 +72,14 @@ METHODS: dict[str, Method] = {
     "deconvnet": Method(single.deconvnet, batched=True),
     "guided_backprop": Method(single.guided_backprop, batched=True),
     "gradcam": Method(cams.gradcam, batched=True),
+    "guided_gradcam": Method(cams.guided_gradcam, batched=True),
+    "gradcam_plus_plus": Method(cams.gradcam_plus_plus, batched=True),
+    "layercam": Method(cams.layercam, batched=True),
     "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),
     "nuig": Method(along_path.non_uniform, complete=True, check=along_path.check_intervals),
+    "smoothgrad": Method(smoothing.smoothgrad, check=smoothing.check_noise),
+    "smooth_taylor": Method(smoothing.smooth_taylor),
+    "adaptive_smooth_taylor": Method(adaptive.adaptive_smooth_taylor, stops=True, calibration=adaptive.for_calibration),
+    "expected_gradients": Method(expected.expected_gradients),
+    "blur_ig": Method(expected.blur_ig),
 }

@@ -21,14 +21,15 @@ MOST_TRIPS = 4095
 """Trips that a running sum can take without overflow: 12 bits beyond one term."""
 
 
-def _at_a_point(inner: Graph) -> GraphBuilder:
+def _at_a_point(inner: Graph, *, many_baselines: bool = False) -> GraphBuilder:
     """Return a builder with ``inner`` behind the path: its input is the point.
 
-    Inputs ``path.x`` and ``path.baseline`` stay the same over the trips; ``path.alpha`` is a table of scalars.
+    Input ``path.x`` stays the same over the trips, and so does ``path.baseline`` unless there are many;
+    ``path.alpha`` is a table of scalars.
     """
     b = GraphBuilder()
-    for name in ("path.x", "path.baseline"):
-        b.input(name, inner.inputs["input"])
+    b.input("path.x", inner.inputs["input"])
+    b.input("path.baseline", inner.inputs["input"], per_trip=many_baselines)
     b.input("path.alpha", TensorType(()))
     for name, constant in inner.constants.items():
         b.constant(name, constant.value, constant.type, chosen=constant.chosen)
@@ -57,6 +58,32 @@ def path_gradient(graph: Graph, target: int, score: str = "logit") -> Kernel:
     b = _at_a_point(inner)
     _add_weighted(b, inner.outputs[-1])
     return Kernel(f"path gradient of class {target}", b.build("path.total"))
+
+
+@lru_cache(REMEMBERED)
+def expected_gradient(graph: Graph, target: int, score: str = "logit") -> Kernel:
+    """One trip of Expected Gradients: a point on the way from a baseline of its own, and (x − x') ⊙ gradient summed."""
+    inner = backpropagated(graph, target, "input", score=score)
+    b = _at_a_point(inner, many_baselines=True)
+    _add_moved(b, "path.difference", inner.outputs[-1])
+    return Kernel(f"expected gradient of class {target}", b.build("path.total"))
+
+
+@lru_cache(REMEMBERED)
+def given_path_gradient(graph: Graph, target: int, score: str = "logit") -> Kernel:
+    """One trip along points from the host: gradient at ``input`` times ``path.move``, its step, added up."""
+    inner = backpropagated(graph, target, "input", score=score)
+    b = GraphBuilder(inner)
+    b.per_trip = {"input"}
+    b.input("path.move", inner.inputs["input"], per_trip=True)
+    _add_moved(b, "path.move", inner.outputs[-1])
+    return Kernel(f"gradient of class {target} along given points", b.build("path.total"))
+
+
+def _add_moved(b: GraphBuilder, move: str, gradient: str) -> None:
+    b.backward = True
+    b.add("path.moved", "mul", move, gradient, layer="path")
+    b.add("path.total", "accumulate", "path.moved", layer="path", trips=MOST_TRIPS)
 
 
 @lru_cache(REMEMBERED)

@@ -8,6 +8,7 @@ Static GradCAM is this and nothing else: with a pooled linear head, every backwa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def bind(graph: Graph, values: Mapping[str, Array | None], *, chosen: bool = Fal
     for name, value in values.items():
         constants[name] = Constant(graph.inputs[name], value, chosen)
     inputs = {name: t for name, t in graph.inputs.items() if name not in values}
-    return Graph(inputs, constants, graph.nodes, graph.outputs)
+    return replace(graph, inputs=inputs, constants=constants)
 
 
 def fold(graph: Graph) -> Graph:
@@ -52,7 +53,7 @@ def fold(graph: Graph) -> Graph:
     computed = _too_large(graph, constants, makers, row, {arg for node in kept for arg in node.args})
     nodes = tuple(node for node in graph.nodes if node.name not in makers or node.name in computed)
     constants = {name: c for name, c in constants.items() if name not in computed}
-    return prune(Graph(dict(graph.inputs), constants, nodes, graph.outputs))
+    return prune(replace(graph, constants=constants, nodes=nodes))
 
 
 def _too_large(

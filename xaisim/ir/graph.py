@@ -40,6 +40,8 @@ class Graph:
     constants: dict[str, Constant]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    per_trip: frozenset[str] = frozenset()
+    """Inputs of which every trip reads one of its own, beside the scalars, which all are such tables."""
 
     def type_of(self, name: str) -> TensorType:
         """Return the type of any tensor of the graph."""
@@ -78,7 +80,9 @@ class Graph:
         )
 
     def __str__(self) -> str:
-        lines = [f"{name} = input : {t}" for name, t in self.inputs.items()]
+        lines = [
+            f"{name} = input{' per trip' if name in self.per_trip else ''} : {t}" for name, t in self.inputs.items()
+        ]
         lines += [f"{name} = constant : {c.type}" for name, c in self.constants.items()]
         lines += [str(node) for node in self.nodes]
         return "\n".join([*lines, f"outputs {', '.join(self.outputs)}"])
@@ -91,13 +95,15 @@ class GraphBuilder:
         self.inputs: dict[str, TensorType] = dict(start.inputs) if start else {}
         self.constants: dict[str, Constant] = dict(start.constants) if start else {}
         self.nodes: list[Node] = list(start.nodes) if start else []
+        self.per_trip: set[str] = set(start.per_trip) if start else set()
         self.types: dict[str, TensorType] = start.types() if start else {}
         self.layer = ""
         self.backward = False
 
-    def input(self, name: str, type: TensorType) -> str:
-        """Add an input."""
+    def input(self, name: str, type: TensorType, *, per_trip: bool = False) -> str:
+        """Add an input; ``per_trip``: every trip reads one of its own."""
         self.inputs[name] = self.types[self._new(name)] = type
+        self.per_trip |= {name} if per_trip else set()
         return name
 
     def constant(self, name: str, value: Array | None, type: TensorType | None = None, *, chosen: bool = False) -> str:
@@ -133,7 +139,7 @@ class GraphBuilder:
 
     def build(self, *outputs: str) -> Graph:
         """Return the graph of everything the outputs need; unused inputs stay, unused nodes and constants go."""
-        return prune(Graph(self.inputs, self.constants, tuple(self.nodes), outputs))
+        return prune(Graph(self.inputs, self.constants, tuple(self.nodes), outputs, frozenset(self.per_trip)))
 
     def _new(self, name: str) -> str:
         if name in self.types:
@@ -150,7 +156,16 @@ def prune(graph: Graph) -> Graph:
             kept.append(node)
             needed.update(node.args)
     constants = {name: c for name, c in graph.constants.items() if name in needed}
-    return Graph(dict(graph.inputs), constants, tuple(reversed(kept)), graph.outputs)
+    return replace(graph, inputs=dict(graph.inputs), constants=constants, nodes=tuple(reversed(kept)))
+
+
+def depends(graph: Graph, name: str, on: str) -> bool:
+    """Return whether a tensor follows from another one."""
+    needed = {name}
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.args)
+    return on in needed
 
 
 def verify(graph: Graph) -> None:

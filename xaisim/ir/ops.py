@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xaisim.ir import kernels, softmax
+from xaisim.ir import kernels, noise, softmax
 from xaisim.ir.accumulate import limited
 from xaisim.ir.types import Bits, FixedPoint, Format, TensorType
 
@@ -184,6 +184,10 @@ def _requant_format(_formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> 
     return attrs["to"]
 
 
+def _noise_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
+    return None if formats[0] is None else noise.UNIT
+
+
 def _seed_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
     """Shares of 1, with a sign."""
     return None if formats[0] is None else FixedPoint(softmax.SEED_FRAC + 2, softmax.SEED_FRAC)
@@ -286,6 +290,12 @@ def _softmax_seed(node: Node, x: Array) -> Array:
     return softmax.seed(x, node.attrs["target"], node.attrs["frac"])
 
 
+def _noise(node: Node, trip: Array) -> Array:
+    """Noise of deviation 1, the same numbers on real and on integer operands."""
+    numbers = noise.on_chip(node.type.shape, node.attrs["seed"], trip)
+    return numbers * noise.UNIT.step if node.type.format is None else numbers
+
+
 # --- work -------------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +332,8 @@ OPS: dict[str, Op] = {
         _upsample,
     ),
     "softmax_seed": Op(_row_shape, _seed_format, _softmax_seed),
+    # made on the chip: a number per element, from registers that know the number of the trip
+    "noise": Op(lambda _shapes, attrs: attrs["shape"], _noise_format, _noise),
     # element by element, on the vector unit
     "relu": Op(_same_shape, _first_format, lambda _node, x: np.maximum(x, 0)),
     "positive": Op(_same_shape, _mask_format, lambda _node, x: (x > 0).astype(np.int64)),

@@ -6,7 +6,9 @@
 
 Maps lie as [C][H][W], weights as [K][C][R][S], each element at its own width without gaps; several path points follow
 each other. The parts of a concat lie side by side, so that it is one tensor to whoever reads it. Addresses may be used
-again as soon as the last stage that reads a tensor is through: the bus moves transfers in program order.
+again as soon as the last stage that reads a tensor is through: the bus moves transfers in program order. What every
+trip has of its own lies behind all else as a record, trip after trip: the address of a load moves by it from one to
+the next.
 """
 
 from __future__ import annotations
@@ -38,7 +40,13 @@ class Layout:
     offset_bits: dict[str, int]
     """Bits from there to its first element: parts of a concat need not begin at a byte."""
     size: int
-    """Bytes in use at once, at most."""
+    """Bytes in use at once, at most, with the record of one trip."""
+    record: int = 0
+    """Bytes of what one trip has of its own."""
+
+    def bytes_for(self, trips: int) -> int:
+        """Return the bytes in use with the records of all trips."""
+        return self.size + (trips - 1) * self.record
 
     def first_bit(self, name: str) -> int:
         """Return the bit address of a tensor's first element."""
@@ -61,6 +69,8 @@ def layout_of(graph: Graph, plan: Plan) -> Layout:
     top = 0
     fixed = {name: constant.type for name, constant in graph.constants.items()} | dict(graph.inputs)
     for name, type in fixed.items():
+        if name in graph.per_trip:
+            continue
         address[name], offset[name] = top, 0
         top = _aligned(top + -(-type.size_bits // 8))
     size = top
@@ -76,7 +86,11 @@ def layout_of(graph: Graph, plan: Plan) -> Layout:
         size = max(size, start + need)
         for name, bits in block.members:
             address[name], offset[name] = start + bits // 8, bits % 8
-    return Layout(address, offset, size)
+    end = size
+    for name in sorted(graph.per_trip):
+        address[name], offset[name] = end, 0
+        end = _aligned(end + -(-plan.points * graph.inputs[name].size_bits // 8))
+    return Layout(address, offset, end, end - size)
 
 
 def _aligned(size: int) -> int:

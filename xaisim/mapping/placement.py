@@ -80,8 +80,8 @@ def place(
 
 
 def varying_tensors(graph: Graph) -> frozenset[str]:
-    """Return the tensors that differ between path points: what follows from the tables of scalars, up to the sum."""
-    varying = {name for name, type in graph.inputs.items() if not type.shape}
+    """Return the tensors that differ between trips: what follows from their own inputs and scalars, up to the sum."""
+    varying = {name for name, type in graph.inputs.items() if not type.shape or name in graph.per_trip}
     for node in graph.nodes:
         if node.op != "accumulate" and any(arg in varying for arg in node.args):
             varying.add(node.name)
@@ -173,7 +173,7 @@ def _keep_over_trips(
     """Keep weights and inputs over all trips, those first whose bytes are moved most for the work done on them.
 
     A tensor is loaded as the operand of one stage, with that stage's biases. What the host chooses inside the kernel,
-    and what is read through a view, is not among them.
+    what is read through a view, and what every trip has of its own are not among them.
     """
     views, types = Views(graph), graph.types()
     readers: dict[str, list[tuple[Stage, Operand]]] = {}
@@ -183,7 +183,7 @@ def _keep_over_trips(
             for source in views.sources(operand.name):
                 if source.name in graph.constants or source.name in graph.inputs:
                     readers.setdefault(source.name, []).append((stage, operand))
-                    if source.name != operand.name or operand.chosen:
+                    if source.name != operand.name or operand.chosen or source.name in graph.per_trip:
                         barred.add(source.name)
     wishes = []
     for name, users in readers.items():

@@ -61,11 +61,6 @@ class Schedule:
     prologue: Schedule | None = None
     """The loads of what stays on the chip over all trips; the first trip begins when all of it is there."""
 
-    @property
-    def dram_bytes(self) -> int:
-        """Largest number of bytes in use in DRAM at once, weights included."""
-        return self.layout.size
-
     @cached_property
     def pieces(self) -> Pieces:
         """What every transfer over the bus copies."""
@@ -155,11 +150,7 @@ def schedule_of(plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedu
     """Lower a plan to tiles in program order."""
     graph = plan.graph
     layout = layout_of(graph, plan)
-    if layout.size > arch.dram.size:
-        raise UserError(
-            f"{arch.name}: the kernel needs {format_bytes(layout.size)} of {arch.dram.name}, "
-            f"which has {format_bytes(arch.dram.size)}"
-        )
+    check_dram(layout, arch, 1)
     logits = -1
     if sync and decides_inside(graph):
         logits = next(s.index for s in plan.stages if graph.outputs[0] in {o.name for o in s.outputs})
@@ -260,6 +251,15 @@ def _bus_edges(unit: Array, arch: Architecture) -> Array:
     distance[0] = 1
     other = unit[before] != unit[rows]
     return np.stack([before, rows, np.full(len(rows), int(Edge.BUS)), distance])[:, other]
+
+
+def check_dram(layout: Layout, arch: Architecture, trips: int) -> None:
+    """Raise ``UserError`` where a kernel and what each of its trips has of its own do not fit the DRAM."""
+    if layout.bytes_for(trips) > arch.dram.size:
+        raise UserError(
+            f"{arch.name}: the kernel needs {format_bytes(layout.bytes_for(trips))} of {arch.dram.name}, "
+            f"which has {format_bytes(arch.dram.size)}"
+        )
 
 
 def verify(schedule: Schedule, arch: Architecture) -> None:

@@ -41,7 +41,8 @@ def calibrate(
     jobs = [(i, int(c)) for i, c in enumerate(predicted)]
     jobs += [(i, t) for t in targets for i in range(min(8, len(samples))) if (i, t) not in jobs]
     for done, (i, target) in enumerate(jobs):
-        method.run(FloatDevice(observe=ranges.see), graph, samples[i : i + 1], target, **options)
+        run = method.calibration or method.run
+        run(FloatDevice(observe=ranges.see), graph, samples[i : i + 1], target, **options)
         if progress:
             progress(done + 1, len(jobs))
     return ranges

@@ -70,8 +70,8 @@ class FloatDevice(Recorder):
         return graph
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:  # noqa: ARG002 - other devices do
-        """Return host data in the device's numbers."""
-        return feed.values if isinstance(feed, Tensor) else np.asarray(feed, np.float64)
+        """Return host data in the device's numbers: what is handed over as integers by what it is worth."""
+        return feed.real() if isinstance(feed, Tensor) else np.asarray(feed, np.float64)
 
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:
         """Evaluate batch by batch; accumulated outputs add up, all others join along the batch axis."""
@@ -227,6 +227,8 @@ def _remembered(memory: OrderedDict[K, V], key: K, value: V) -> V:
 
 class DryDevice(FixedDevice):
     """Compiles and records like the fixed device, but computes nothing: outputs are zeros of the right shape."""
+
+    dry = True
 
     def run(self, name: str, graph: Graph, arrays: Mapping[str, Array], trips: int) -> dict[str, Tensor]:  # noqa: ARG002
         """Return zeros."""

@@ -212,9 +212,10 @@ class Ranges:
             self.histograms.setdefault(name, Histogram()).see(values)
 
 
-_ATTRIBUTIONS = frozenset({"attribution", "input_x_gradient", "path.mean_gradient"})
+_ATTRIBUTIONS = frozenset(
+    {"attribution", "input_x_gradient", "path.mean_gradient", "smooth.mean", "smooth.mean_square"}
+)
 _TABLES = frozenset({"path.alpha", "path.weight"})
-_TERMS = frozenset({"path.weighted"})
 
 
 @dataclass(frozen=True)
@@ -229,10 +230,13 @@ class Formats:
     """How the values of each tensor are spread: needed where calibration is ``min_error``."""
     _chosen: dict[tuple[str, FixedPoint, bool], FixedPoint] = field(default_factory=dict, compare=False, repr=False)
 
-    def of(self, name: str, *, backward: bool = False, signed: bool = True, host: bool = False) -> FixedPoint:
+    def of(
+        self, name: str, *, backward: bool = False, signed: bool = True, host: bool = False, term: bool = False
+    ) -> FixedPoint:
         """Return the format of an input or node; what a ReLU made positive spends no bit on a sign.
 
-        ``host``: the tensor is not rounded on the machine but by the host, to nearest.
+        ``host``: the tensor is not rounded on the machine but by the host, to nearest. ``term``: a running sum over
+        trips takes it up.
         """
         n = self.numerics
         self.asked.add(name)
@@ -243,7 +247,7 @@ class Formats:
             width = n.path
         elif name in _ATTRIBUTIONS:
             width = n.attributions
-        elif name in _TERMS and n.running_sum is not None:
+        elif term and n.running_sum is not None:
             width = n.running_sum - _TRIP_BITS
         else:
             width = n.gradients if backward else n.activations

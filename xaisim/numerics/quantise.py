@@ -52,7 +52,7 @@ def quantise(
     q = _Quantiser(graph, formats, accumulator, {} if made is None else made)
     for name, type in graph.inputs.items():
         given = (inputs or {}).get(name)
-        q.input(name, TensorType(type.shape, given or formats.of(name, host=True)))
+        q.input(name, TensorType(type.shape, given or formats.of(name, host=True)), per_trip=name in graph.per_trip)
     for node in graph.nodes:
         q.lower(node)
     return q.build(*(q.output(name) for name in graph.outputs))
@@ -182,7 +182,8 @@ class _Quantiser(GraphBuilder):
 
     def format_of(self, node: Node) -> FixedPoint:
         """Return the calibrated format of a node's result."""
-        return self.formats.of(node.name, backward=node.backward, signed=node.name not in self.positive)
+        term = any(user.op == "accumulate" for user in self.users[node.name])
+        return self.formats.of(node.name, backward=node.backward, signed=node.name not in self.positive, term=term)
 
     def prove(self, node: Node, magnitude_bits: int, unit: str, width: int) -> None:
         """Refuse a sum whose magnitude needs more than the unit has."""
@@ -207,13 +208,15 @@ class _Quantiser(GraphBuilder):
 
         Values that are cut to zero right away need no range; masks look at the value behind the ReLU.
         """
+        if node.name in self.graph.outputs:
+            return node
         users = [user for user in self.users[node.name] if user.op != "positive"]
         only = users[0] if len(users) == 1 else None
         if only is None or only.op not in ("relu", "gate", "concat"):
             return node
         if only.op == "gate" and only.args[0] != node.name:
             return node
-        return only if node.name in self.graph.outputs else self.stored_as(only)
+        return self.stored_as(only)
 
     def requant(self, name: str, arg: str, to: FixedPoint) -> str:
         """Append a change of format, even one that changes nothing: the structure must not depend on the numbers."""

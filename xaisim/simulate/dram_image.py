@@ -14,7 +14,7 @@ from xaisim.ir.ops import VIEWS
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.tiles import Kind
-from xaisim.simulate.bits import Runs, pack, read, runs_of, unpack, write
+from xaisim.simulate.bits import Runs, moved, pack, read, runs_of, unpack, write
 from xaisim.simulate.buffers import is_signed
 
 Array = np.ndarray
@@ -27,6 +27,12 @@ class Action(NamedTuple):
     writes: list[Runs]
     work: Callable[[int, list[Array]], list[Array]]
     """From the trip and the bytes of all that is read to the bytes of all that is written."""
+    step: int = 0
+    """Bits by which what it reads lies further on in the next trip."""
+
+    def read_in(self, trip: int) -> list[Runs]:
+        """Return the bits that it reads in a trip."""
+        return [moved(runs, trip * self.step) for runs in self.reads] if self.step else self.reads
 
 
 class DramImage:
@@ -68,13 +74,17 @@ class DramImage:
                 bit[node.name] = parts[0].reshape(len(parts[0]), *node.type.shape)
         return bit
 
-    def fill(self, memory: Array) -> None:
+    def fill(self, memory: Array, trips: int) -> None:
         """Write what the host leaves there before the launch: inputs, constants, and sums that begin at zero."""
         for name in self.graph.inputs:
-            if name in self.bit and name in self.feeds and self.types[name].shape:
-                if len(self.feeds[name]) > 1:
-                    raise ValueError(f"input {name!r} differs from trip to trip; only scalars may")
-                self._store(memory, name, self.feeds[name])
+            if name not in self.bit or name not in self.feeds or not self.types[name].shape:
+                continue
+            if name in self.graph.per_trip:
+                self._store_records(memory, name, trips)
+                continue
+            if len(self.feeds[name]) > 1:
+                raise ValueError(f"input {name!r} differs from trip to trip, which the graph does not say")
+            self._store(memory, name, self.feeds[name])
         for name, constant in self.graph.constants.items():
             if constant.value is None:
                 raise ValueError(f"constant {name!r} has no value")
@@ -94,6 +104,19 @@ class DramImage:
 
     def _store(self, memory: Array, name: str, values: Array) -> None:
         write(memory, self._all(name), pack(values, self.types[name].element_bits))
+
+    def _store_records(self, memory: Array, name: str, trips: int) -> None:
+        """Write what every trip has of its own, trip after trip."""
+        points, bits = self.schedule.plan.points, self.types[name].element_bits
+        values = np.broadcast_to(self.feeds[name], (trips * points, *self.types[name].shape))
+        for trip in range(trips):
+            runs = moved(self._all(name), trip * self.step)
+            write(memory, runs, pack(values[trip * points : (trip + 1) * points], bits))
+
+    @property
+    def step(self) -> int:
+        """Bits from what a trip has of its own to what the next one has."""
+        return 8 * self.schedule.layout.record
 
     def _all(self, name: str) -> Runs:
         bit = self.bit[name].reshape(-1)

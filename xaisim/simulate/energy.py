@@ -17,6 +17,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.array import Array, GridArray
 from xaisim.hardware.costs import EnergyModel
 from xaisim.ir.graph import Graph
+from xaisim.ir.noise import FACTOR_BITS, chip_noise
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.stages import ARRAY_OPS
@@ -89,6 +90,11 @@ def energy_account(runs: Sequence[Repeated], arch: Architecture) -> tuple[Energy
             for node in stage.nodes[stage.on_array :]:
                 operands = [widths_of[arg] for arg in node.args]
                 times = trips * launches * (schedule.plan.points if varying.intersection(node.args) else 1)
+                if node.op == "noise":
+                    registers = chip_noise(node.attrs["seed"])
+                    additions[registers.sum_bits] += node.type.size * (registers.words - 1) * times
+                    products[registers.sum_bits, FACTOR_BITS] += node.type.size * times
+                    continue
                 work = window_work(stage, nest) if node is stage.anchor else 1
                 if node.op in ("mul", "upsample"):
                     products[operands[0], operands[1]] += node.type.size * work * times

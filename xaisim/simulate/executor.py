@@ -44,14 +44,14 @@ def execute(
 ) -> dict[str, Array]:
     """Return the graph's outputs as they lie in DRAM when all trips are through: (points, *shape), int64.
 
-    ``feeds`` are the device's integers: tensors of one sample, and scalars with one number per path point. Raises
-    :class:`MemoryFaultError` where rows get into each other's way.
+    ``feeds`` are the device's integers: tensors of one sample, and what every trip has of its own with one per path
+    point. Raises :class:`MemoryFaultError` where rows get into each other's way.
     """
     generator = np.random.default_rng(seed)
-    sizes = [schedule.layout.size, *(memory.size for memory in arch.on_chip)]
+    sizes = [schedule.layout.bytes_for(trips), *(memory.size for memory in arch.on_chip)]
     memories = [generator.integers(0, 256, size, np.uint8) for size in sizes]
     dram = DramImage(schedule, feeds)
-    dram.fill(memories[0])
+    dram.fill(memories[0], trips)
     if schedule.prologue is not None:  # it is through when the first trip begins
         _run(schedule.prologue, arch, DramImage(schedule.prologue, feeds), feeds, memories, 1)
     _run(schedule, arch, dram, feeds, memories, trips)
@@ -71,7 +71,7 @@ def _run(
         if begins:
             watch.begin(span)
             if not span.writes:
-                data = [read(memories[runs.memory], runs) for runs in action.reads]
+                data = [read(memories[runs.memory], runs) for runs in action.read_in(span.trip)]
                 results[span.trip, span.row] = action.work(span.trip, data)
             continue
         watch.finish(span)

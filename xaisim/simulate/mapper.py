@@ -22,7 +22,7 @@ from xaisim.mapping.order import saturating
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.plan import Plan, plan_kernel
 from xaisim.mapping.remat import recomputable
-from xaisim.mapping.schedule import Schedule, schedule_of, verify
+from xaisim.mapping.schedule import Schedule, check_dram, schedule_of, verify
 from xaisim.mapping.tiling import Objective
 from xaisim.simulate.clock import LoopTiming, time_schedule
 from xaisim.simulate.energy import Repeated, energy_account
@@ -66,6 +66,7 @@ def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH)
 def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Schedule, LoopTiming]:
     schedule = schedule_of(plan, arch, sync=sync)
     verify(schedule, arch)
+    check_dram(schedule.layout, arch, trips // plan.points)
     return schedule, time_schedule(schedule, trips // plan.points)
 
 

@@ -106,7 +106,8 @@ def _program_timing(timed: tuple[TimedLaunch, ...], cycles: int, arch: Architect
     reads, writes = traffic(runs, arch)
     peaks: dict[str, int] = {}
     for t in timed:
-        for name, used in {arch.dram.name: t.schedule.dram_bytes, **t.schedule.peak_bytes}.items():
+        dram = t.schedule.layout.bytes_for(t.timing.trips)
+        for name, used in {arch.dram.name: dram, **t.schedule.peak_bytes}.items():
             peaks[name] = max(peaks.get(name, 0), used)
     return ProgramTiming(
         launches=timed,

@@ -21,7 +21,7 @@ from xaisim.mapping.tiles import Kind
 from xaisim.simulate.bits import Runs, joined, pack, unpack
 from xaisim.simulate.buffers import Buffers, Corner, Part, Tile, is_signed
 from xaisim.simulate.dram_image import Action, DramImage
-from xaisim.simulate.tile_work import Box, filters_of, partial_sums, read_by, window_values
+from xaisim.simulate.tile_work import Box, filters_of, noise_values, partial_sums, read_by, window_values
 
 Array = np.ndarray
 T = TypeVar("T")
@@ -79,7 +79,17 @@ class Actions:
         source, target = _the(ends, 0, "source"), _the(ends, 1, "target")
         if source.bits != target.bits:
             raise ValueError(f"moves {source.bits} bits to where {target.bits} are kept")
-        return Action([source], [target], lambda _trip, data: data)
+        return Action([source], [target], lambda _trip, data: data, self.step(row) if source.memory == 0 else 0)
+
+    def step(self, row: int) -> int:
+        """Return the bits by which what a load reads in DRAM lies further on in the next trip."""
+        operand = self.buffers.operands[self.tiles.stream[row]][1]
+        assert operand is not None
+        sources = self.schedule.plan.views.sources(operand.name)
+        own = {source.name in self.schedule.graph.per_trip for source in sources}
+        if len(own) > 1:
+            raise ValueError(f"{operand.name} is in part what every trip has of its own")
+        return self.dram.step if own == {True} else 0
 
     @staticmethod
     def moved(tile: Tile, anchor: Node, low: Corner, high: Corner) -> Runs:
@@ -198,6 +208,9 @@ class Actions:
             ]  # fmt: skip
             if windowed:
                 values[node.name] = window_values(node, operands, output, task.held)
+                continue
+            if node.op == "noise":
+                values[node.name] = noise_values(node, operands[0], output)
                 continue
             flat = len(node.type.shape) == 1
             shaped = [a.reshape(len(a), -1) if flat and a.ndim == 4 else a for a in operands]

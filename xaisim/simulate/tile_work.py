@@ -138,6 +138,12 @@ def window_values(node: Node, operands: list[Array], output: Box, held: Box) -> 
     return out
 
 
+def noise_values(node: Node, trips: Array, output: Box) -> Array:
+    """Return an output box of the noise of each of ``trips``: registers leap to where the box begins."""
+    whole = OPS["noise"].evaluate(node, trips)
+    return whole[:, output.c0 : output.c1, output.h0 : output.h1, output.w0 : output.w1]
+
+
 def _shared(first: int, count: int, low: int, high: int) -> tuple[int, int]:
     start = max(first, low)
     return start, max(start, min(first + count, high))
