@@ -95,6 +95,18 @@ class Options(Config):
     """Intervals of the path that get points of their own."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
     """Points of an interval in proportion to |change of F| to this power."""
+    fraction: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """Share of all features that Guided IG moves at once."""
+    max_dist: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far from its place on the straight path, as a share of it, Guided IG lets a feature be."""
+    step_size: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Step of AGI along a sign, as a share of the pixels' range from black to white."""
+    max_iter: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Steps of AGI towards a class, at most."""
+    k_classes: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Other classes that AGI steps towards, those of highest score; all where there are not as many."""
+    reference_compat: bool | None = None
+    """Do as the authors' published code does where that differs from the definition."""
 
 
 class Experiment(Config):
@@ -141,7 +153,7 @@ class Prepared:
     @property
     def shown_options(self) -> dict[str, Any]:
         """Options as they go into the report: the baseline by its name."""
-        shown = {name: value for name, value in self.options.items() if name != "baseline"}
+        shown = {name: value for name, value in self.options.items() if name not in ("baseline", "pixel_range")}
         if "baseline" in self.options:
             shown["baseline"] = (
                 _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
@@ -334,6 +346,8 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
         options["layer"] = choose(f"layer of {model.name}", layer, layers)
     if "baseline" in options:
         options["baseline"] = baseline_array(model, given.get("baseline", _DEFAULT_BASELINE))
+    if "pixel_range" in options:
+        options["pixel_range"] = (baseline_array(model, "black"), baseline_array(model, "white"))
     return options
 
 

@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xaisim.attribution import along_path, cams, single
+from xaisim.attribution import along_path, cams, single, stepwise
 from xaisim.attribution.device import Tensor
 
-COUNTS = {"n_steps"}
+COUNTS = {"n_steps", "max_iter", "k_classes"}
 """Options that say how often something is repeated."""
+_OUTER = {"k_classes": 4}
+"""Those around another: a short run has so many times fewer of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Method:
     """Takes a batch of inputs of one class at once; the others decide by input, and take one."""
     complete: bool = False
     """The attribution sums to F(x) − F(x'), up to quadrature and rounding."""
+    stops: bool = False
+    """How much it launches depends on what the host sees; a profile times the most that there can be."""
     check: Callable[..., object] | None = None
     """Called with all options as keywords; raises ``ValueError`` where they do not go together."""
 
@@ -41,7 +45,8 @@ class Method:
         """Return the options with everything that is repeated done ``most`` times, or as often as it must be."""
         counts = {name: options[name] for name in COUNTS & options.keys() if options[name] is not None}
         while True:
-            few = {**options, **{name: min(count, most) for name, count in counts.items()}}
+            at_most = {name: max(1, most // _OUTER.get(name, 1)) for name in counts}
+            few = {**options, **{name: min(count, at_most[name]) for name, count in counts.items()}}
             try:
                 if self.check is not None:
                     self.check(**few)
@@ -70,4 +75,6 @@ METHODS: dict[str, Method] = {
     "gradcam": Method(cams.gradcam, batched=True),
     "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),
     "nuig": Method(along_path.non_uniform, complete=True, check=along_path.check_intervals),
+    "guided_ig": Method(stepwise.guided_ig, complete=True, stops=True),
+    "agi": Method(stepwise.agi, stops=True),
 }
