@@ -36,7 +36,11 @@ from xaisim.simulate.memory_check import Checked, Run, check
 from xaisim.validate.executor import NETWORKS, table
 
 Array = np.ndarray
-OPTIONS: dict[str, dict[str, Any]] = {"integrated_gradients": {"n_steps": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "integrated_gradients": {"n_steps": 4},
+    "guided_ig": {"n_steps": 1},
+    "agi": {"k_classes": 1, "max_iter": 2},
+}
 CHOICES = [Choice(keep=0.5), Choice(points=2, stay=0.5), Choice(keep=0.5, stay=0.25, points=4)]
 METHOD_NAMES = [name for name in METHODS if name != "gradcam"]
 

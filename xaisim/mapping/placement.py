@@ -125,16 +125,18 @@ def _keep_masks(
 ) -> None:  # fmt: skip
     """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others.
 
-    A place is theirs to the end, unless backward makes masks again: those may lie where one is no longer read.
+    A place is theirs to the end, unless backward makes masks again: those may lie where one is no longer read. What a
+    reshape shows is read from DRAM.
     """
     chain = arch.memories_for("mask")
     if not chain:
         return
     memory = chain[-1]
-    masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask"]
+    views = Views(graph)
+    viewed = {source.name for name in views.nodes for source in views.sources(name)}
+    masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask" and o.name not in viewed]
     last: dict[str, int] = {}
     if any(stage.anchor.backward for _, stage in masks):
-        views = Views(graph)
         last = {source.name: s.index for s in stages for o in s.operands if o.memory_class == "mask"
                 for source in views.sources(o.name)}  # fmt: skip
     made = []

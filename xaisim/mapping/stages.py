@@ -17,8 +17,10 @@ from xaisim.ir.ops import VIEWS, Node
 from xaisim.ir.types import Bits, TensorType
 
 ARRAY_OPS = frozenset({"conv", "linear"})
-WINDOW_OPS = frozenset({"maxpool", "pool_index", "unpool", "avgpool", "upsample", "softmax_seed"})
-WHOLE_OPS = frozenset({"upsample", "softmax_seed"})
+WINDOW_OPS = frozenset(
+    {"maxpool", "pool_index", "unpool", "avgpool", "upsample", "softmax", "softmax_seed", "smallest"}
+)
+WHOLE_OPS = frozenset({"upsample", "softmax", "softmax_seed", "smallest"})
 """Those of which any output may read any place of the input's channel."""
 
 
@@ -108,7 +110,7 @@ def nest_of(stage: Stage) -> Nest:
     weight = stage.operand("weight")
     if node.op == "linear":
         return Nest(K, C * H * W, 1, 1, 1, 1, Window(1, 1, 0, 1, 1), Window(1, 1, 0, 1, 1))
-    if node.op in WHOLE_OPS:  # these maps are small
+    if node.op in WHOLE_OPS:
         return Nest(K, 1, P, Q, 1, 1, Window(H, 0, 0, 1, H), Window(W, 0, 0, 1, W))
     if node.op not in ("conv", "avgpool", "maxpool", "pool_index", "unpool"):
         return Nest(K, 1, P, Q, 1, 1, Window(1, 1, 0, 1, H), Window(1, 1, 0, 1, W))
