@@ -15,13 +15,13 @@ import pytest
 from faults import WrongBuffers, faults, kernel, recorded, without_edges
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from random_graphs import architectures, networks
+from random_graphs import machines, networks
 from test_bits import numerics
 
 from xaisim import flow
 from xaisim.api import check_memory
 from xaisim.attribution import METHODS
-from xaisim.config import UserError, load_data, shipped_names
+from xaisim.config import UserError, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
 from xaisim.mapping.choice import Choice
@@ -39,26 +39,6 @@ Array = np.ndarray
 OPTIONS: dict[str, dict[str, Any]] = {"integrated_gradients": {"n_steps": 4}}
 CHOICES = [Choice(keep=0.5), Choice(points=2, stay=0.5), Choice(keep=0.5, stay=0.25, points=4)]
 METHOD_NAMES = [name for name in METHODS if name != "gradcam"]
-
-
-@st.composite
-def machines(draw: Any, *, levels: bool = True) -> Architecture:
-    """Draw an accelerator with small buffers, several arrays and engines, one or two levels of memory, any sums."""
-    data = draw(architectures(least=1024, most=16384)).model_dump(mode="json")
-    array = data["array"]
-    if array["kind"] == "systolic" or array["kind"] == "unrolled":
-        array |= {"count": draw(st.integers(1, 3)), "divide": draw(st.sampled_from("KT"))}
-    array["accumulator"] = draw(st.sampled_from(["proven", "wrap", "saturate"]))
-    if array["accumulator"] != "proven":
-        array["accumulator_bits"] = draw(st.integers(20, 48))
-        array["psum_bits"] = draw(st.integers(16, array["accumulator_bits"]))
-    data["dma"]["engines"] = draw(st.integers(1, 3))
-    if levels and draw(st.booleans()):
-        holds = sorted(draw(st.sets(st.sampled_from(["activation", "gradient", "weight"]), min_size=1)))
-        outer = {"name": "outer", "kind": "sram", "size": f"{draw(st.integers(2, 24))}KiB", "holds": holds,
-                 "bytes_per_cycle": draw(st.sampled_from([2, 16])), "buffers": draw(st.integers(1, 2))}  # fmt: skip
-        data["memories"].insert(1, outer)
-    return load_data(Architecture, data)
 
 
 @given(data=st.data(), graph=networks(layers=4, side=9, channels=5), arch=machines(), chosen=numerics())
