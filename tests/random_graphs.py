@@ -189,7 +189,9 @@ def architectures(draw: Any, *, least: int = 256, most: int = 8192) -> Architect
 @st.composite
 def grids(draw: Any) -> dict[str, Any]:
     """Draw a small grid of processing elements as the configuration has it."""
-    words = st.fixed_dictionaries({"input": st.integers(1, 12), "weight": st.integers(1, 24), "psum": st.integers(1, 8)})
+    words = st.fixed_dictionaries(
+        {"input": st.integers(1, 12), "weight": st.integers(1, 24), "psum": st.integers(1, 8)}
+    )
     sides = st.sampled_from([(["R", "K"], ["P", "C"]), (["C"], ["K"]), (["R", "C2", "K"], ["P", "K"])])
     rows, cols = draw(sides)
     return {

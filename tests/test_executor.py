@@ -15,7 +15,7 @@ import pytest
 from faults import WrongBuffers, faults, kernel, recorded, without_edges
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from random_graphs import machines, networks
+from random_graphs import RandomNetwork, machines, networks
 from test_bits import numerics
 
 from xaisim import flow
@@ -24,9 +24,10 @@ from xaisim.attribution import METHODS
 from xaisim.config import UserError, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
+from xaisim.ir.types import TensorType
 from xaisim.mapping.choice import Choice
 from xaisim.mapping.plan import plan_kernel
-from xaisim.mapping.schedule import Schedule, schedule_of, verify
+from xaisim.mapping.schedule import Schedule, map_kernel, schedule_of, verify
 from xaisim.mapping.tiles import Edge, Unit
 from xaisim.numerics.formats import Numerics
 from xaisim.simulate import tile_rows
@@ -59,6 +60,17 @@ def test_a_random_network_on_a_random_machine_gives_the_same_bits(
             assert checked.equal, checked
     except UserError:
         assume(False)
+
+
+def test_a_part_of_a_gradient_that_is_reshaped_is_read_where_it_lies() -> None:
+    """Flattened behind a concat, a computed gradient comes back in slices of what is one vector in memory."""
+    net = RandomNetwork(3)
+    x = net.input("input", TensorType((2, 3, 4)))
+    left, right = (net.window(x, n, (1, 1), (1, 1), (0,) * 4, True) for n in (2, 3))
+    graph = net.build(net.head(net.add("both", "concat", left, net.add("relu", "relu", right)), 3, False))
+    arch, picture = load_architecture("edge_systolic_16"), np.random.default_rng(0).normal(size=(1, 2, 3, 4))
+    for run in recorded(graph, arch, "saliency", Numerics(), picture, score="probability"):
+        assert check(run, arch, map_kernel(run.graph, arch, sync=run.sync)).equal
 
 
 # Shipped networks on shipped machines ---------------------------------------------------------------------------------

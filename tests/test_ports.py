@@ -107,7 +107,10 @@ def test_more_banks_ports_or_bytes_per_cycle_are_never_slower_under_a_fixed_sche
     more = [("bytes_per_cycle", memory.bytes_per_cycle * data.draw(st.sampled_from([1.1, 2, 3])))]
     if memory.banks is not None:
         factor = data.draw(st.sampled_from([2, 4, 16]))
-        more += [("ports", 2), *([("banks", memory.banks * factor)] if memory.size % (memory.banks * factor) == 0 else [])]
+        more += [
+            ("ports", 2),
+            *([("banks", memory.banks * factor)] if memory.size % (memory.banks * factor) == 0 else []),
+        ]
     for schedule in mapped(graph, arch):
         before = run_loop(schedule.tiles, 3).cycles
         for key, value in more:

@@ -77,6 +77,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         *_loaded_once(schedule, timing),
         f"    points_in_flight: {choice.points}  # path points in a trip",
         f"    recompute: [{', '.join(choice.recompute)}]  # masks and indices that backward makes again",
+        f"    spill: [{', '.join(choice.spill)}]  # those that wait in DRAM although they may fit on the chip",
         "    stages:",
     ]
     for stage, problem, mapping in zip(schedule.stages, schedule.plan.problems, schedule.mappings, strict=True):

@@ -147,7 +147,9 @@ def _array_work(problem: Problem, array: MacArray, columns: bytes) -> tuple[Arra
     """Return cycles, MACs and words read and written by the array for each row, summed over the phases."""
     ends = _row_ends(columns)
     cycles, macs = np.zeros(len(ends), np.int64), np.zeros(len(ends), np.int64)
-    words = {name: np.zeros(len(ends), np.int64) for name in ("input_reads", "weight_reads", "psum_reads", "psum_writes")}
+    words = {
+        name: np.zeros(len(ends), np.int64) for name in ("input_reads", "weight_reads", "psum_reads", "psum_writes")
+    }
     stride = problem.nest.rows.stride, problem.nest.columns.stride
     for dims, some in _phases(problem, ends):
         cycles += np.where(some, array_cycles(array, dims, stride=stride), 0)
