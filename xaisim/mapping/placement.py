@@ -1,7 +1,8 @@
 """Placement: which memories each operand passes through, which tensors stay on the chip, and what room tiles have.
 
-ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward, but those that the
-mapping spills. Feature maps stay where a share of their memory is set aside for them (``keep``), and so do weights and inputs, over all trips (``stay``).
+ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward, but those that
+the mapping spills. Feature maps stay where a share of their memory is set aside for them (``keep``), and so do weights
+and inputs, over all trips (``stay``).
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
 
 
 def _named(names: Sequence[str], known: Sequence[str], where: str, which: str) -> tuple[str, ...]:
-    """Return the masks and indices that a file names, sorted; raise ``UserError`` for one that cannot be or is twice."""
+    """Return the masks and indices that a file names, sorted; raise ``UserError`` for a wrong or a repeated one."""
     for index, name in enumerate(names):
         if name not in known:
             near = did_you_mean(name, known) or ";"
