@@ -140,6 +140,7 @@ class Source(NamedTuple):
     start: int
     stop: int
     offset: int
+    """Where the view reshapes, counted in elements of the tensor."""
     whole: bool
     """The view reshapes: any part of it may need any part of the tensor."""
 
@@ -153,7 +154,7 @@ class Views:
 
     def sources(self, name: str) -> list[Source]:
         """Return the tensors that ``name`` is made of, by channel range."""
-        channels = volume(self.types[name].shape)[0]
+        channels, height, width = volume(self.types[name].shape)
         node = self.nodes.get(name)
         if node is None:
             return [Source(name, 0, channels, 0, whole=False)]
@@ -161,9 +162,10 @@ class Views:
             return self._reshaped(node)
         if node.op == "slice":
             first, last = node.attrs["start"], node.attrs["stop"]
+            plane = height * width
             return [
                 Source(s.name, max(s.start, first) - first, min(s.stop, last) - first,
-                       s.offset + max(0, first - s.start), s.whole)
+                       s.offset + max(0, first - s.start) * (plane if s.whole else 1), s.whole)
                 for s in self.sources(node.args[0])
                 if s.start < last and first < s.stop
             ]  # fmt: skip
@@ -180,9 +182,12 @@ class Views:
         _, rows, columns = volume(node.type.shape)
         ratio = Fraction(height * width, rows * columns)
         return [
-            s._replace(start=int(s.start * ratio), stop=int(s.stop * ratio), whole=True)
+            s._replace(
+                start=int(s.start * ratio), stop=int(s.stop * ratio), whole=True,
+                offset=s.offset if s.whole else s.offset * int(np.prod(volume(self.types[s.name].shape)[1:])),
+            )
             for s in self.sources(node.args[0])
-        ]
+        ]  # fmt: skip
 
 
 class _Grouping:
