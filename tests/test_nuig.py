@@ -19,7 +19,7 @@ from xaisim.numerics.devices import FloatDevice
 
 def test_a_jump_gets_most_points_and_every_interval_one() -> None:
     assert allocate(np.array([0.0, 0.0, 0.01, 0.99, 1.0]), 20, 0.5).tolist() == [1, 2, 14, 3]
-    assert allocate(np.array([0.0, 0.25, 1.0]), 12, 1.0).tolist() == [3, 9]  # 1 + 10/4, 1 + 30/4, the first tie up
+    assert allocate(np.array([0.0, 0.25, 1.0]), 12, 1.0).tolist() == [4, 8]  # 1 + 2.5 and 1 + 7.5; of equal remainders the first
     assert allocate(np.zeros(5), 10, 0.5).tolist() == [3, 3, 2, 2]
 
 
