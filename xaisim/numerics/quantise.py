@@ -163,13 +163,15 @@ class _Quantiser(GraphBuilder):
     def flows_on(self, node: Node) -> bool:
         """Return whether the only reader is a sum that can take the exact value before it is rounded and stored.
 
-        Of an addition's operands that is the one computed last: the sum happens where it comes out of the array.
+        Of an addition's operands that is the one computed last: the sum happens where it comes out of the array. A
+        running sum takes products as they are; the width of any other sum depends on the weights' values, and so would
+        the traffic of a running sum of it.
         """
         users = self.users[node.name]
         if len(users) != 1 or node.name in self.graph.outputs:
             return False
         if users[0].op == "accumulate":
-            return self.formats.numerics.running_sum is None
+            return self.formats.numerics.running_sum is None and node.op == "mul"
         return users[0].op in ("add", "sub") and node.name == max(users[0].args, key=lambda arg: self.order[arg])
 
     def before_rounding(self, name: str) -> str:
