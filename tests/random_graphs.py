@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xaisim.attribution.device import Launch
 from xaisim.attribution.methods import METHODS
-from xaisim.config import load_data
+from xaisim.config import load_data, parse_bytes
 from xaisim.hardware import Architecture
 from xaisim.ir.graph import Graph
 from xaisim.ir.types import TensorType
@@ -184,6 +184,55 @@ def architectures(draw: Any, *, least: int = 256, most: int = 8192) -> Architect
             "costs": "asic_45nm",
         },
     )
+
+
+@st.composite
+def grids(draw: Any) -> dict[str, Any]:
+    """Draw a small grid of processing elements as the configuration has it."""
+    words = st.fixed_dictionaries(
+        {"input": st.integers(1, 12), "weight": st.integers(1, 24), "psum": st.integers(1, 8)}
+    )
+    sides = st.sampled_from([(["R", "K"], ["P", "C"]), (["C"], ["K"]), (["R", "C2", "K"], ["P", "K"])])
+    rows, cols = draw(sides)
+    return {
+        "kind": "grid",
+        "rows": draw(st.integers(2, 6)),
+        "cols": draw(st.integers(1, 6)),
+        "spatial": {"rows": rows, "cols": cols},
+        "registers": draw(words),
+        "words_per_cycle": draw(words),
+        "pipeline_cycles": draw(st.integers(0, 4)),
+        "multiplier_bits": 16,
+        "accumulator_bits": 48,
+    }
+
+
+@st.composite
+def machines(draw: Any, *, levels: bool = True) -> Architecture:
+    """Draw an accelerator with small buffers, several arrays and engines, banks, words, one or two levels, any sums."""
+    data = draw(architectures(least=1024, most=16384)).model_dump(mode="json")
+    if draw(st.integers(0, 3)) == 3:
+        data["array"] = draw(grids())
+    array = data["array"]
+    array |= {"count": draw(st.integers(1, 3)), "divide": draw(st.sampled_from("KT"))}
+    policies = ["proven", "wrap"] if array["kind"] == "grid" else ["proven", "wrap", "saturate"]
+    array["accumulator"] = draw(st.sampled_from(policies))
+    if array["accumulator"] != "proven":
+        array["accumulator_bits"] = draw(st.integers(20, 48))
+        array["psum_bits"] = draw(st.integers(16, array["accumulator_bits"]))
+    data["dma"]["engines"] = draw(st.integers(1, 3))
+    if levels and draw(st.booleans()):
+        holds = sorted(draw(st.sets(st.sampled_from(["activation", "gradient", "weight"]), min_size=1)))
+        outer = {"name": "outer", "kind": "sram", "size": f"{draw(st.integers(2, 24))}KiB", "holds": holds,
+                 "bytes_per_cycle": draw(st.sampled_from([2, 16])), "buffers": draw(st.integers(1, 2))}  # fmt: skip
+        data["memories"].insert(1, outer)
+    for memory in data["memories"][1:]:
+        memory["word_bits"] = draw(st.sampled_from([None, None, 8, 20, 64]))
+        banks = draw(st.sampled_from([None, 1, 2, 8]))
+        if banks is not None:
+            size = parse_bytes(memory["size"]) // banks * banks
+            memory |= {"size": f"{size}B", "banks": banks, "ports": draw(st.integers(1, 2))}
+    return load_data(Architecture, data)
 
 
 def dry_program(graph: Graph, method: str, numerics: Numerics | None = None, **options: Any) -> list[Launch]:

@@ -117,5 +117,5 @@ def test_pictures_of_one_launch_lie_one_behind_the_other() -> None:
 
 def test_a_score_of_zero_is_refused_with_the_way_out() -> None:
     graph = linear(np.ones(PICTURE.shape[1:]))
-    with pytest.raises(UserError, match="criterion aupc: AUPC divides by .* is 0 .autvc needs no score"):
+    with pytest.raises(UserError, match=r"criterion aupc: AUPC divides by .* is 0 \(autvc needs no score\)"):
         run("adaptive_smooth_taylor", graph, 0 * PICTURE, n_samples=2, criterion="aupc")

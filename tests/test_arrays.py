@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_graphs import dry_program
 
 from xaisim.config import UserError, load_data
+from xaisim.experiment import Experiment, Options
+from xaisim.flow import profile
 from xaisim.hardware import (
     DIMS,
     Architecture,
@@ -24,6 +27,11 @@ from xaisim.hardware import (
     systolic_cycles,
     unrolled_cycles,
 )
+from xaisim.mapping.price import array_terms
+from xaisim.mapping.tiles import Kind
+from xaisim.models import load_model
+from xaisim.show import mapping_text
+from xaisim.simulate.mapper import Wish, best_schedule
 
 
 def systolic(rows: int, cols: int, dataflow: str, **options: Any) -> SystolicArray:
@@ -246,3 +254,35 @@ def test_several_arrays_say_so_and_are_refused_by_rule() -> None:
     one = load_architecture("edge_systolic_16")
     assert two.peak_macs_per_cycle == 2 * one.peak_macs_per_cycle
     assert two.fpga_resources().dsp - one.fpga_resources().dsp == 256
+
+
+@pytest.mark.parametrize("arch", ["edge_systolic_16_ws", "edge_systolic_16_flex", "eyeriss", "pynq_z2"])
+def test_every_cycle_of_the_array_has_a_term(arch: str) -> None:
+    """In reports, over all trips: those of folds, and what ports add."""
+    options = Options(n_steps=4)
+    report = profile(Experiment(model="cifar_cnn", method="integrated_gradients", arch=arch, options=options))
+    rows = [row for row in report.layers if row.array_cycles]
+    assert rows
+    for row in rows:
+        if arch == "pynq_z2":
+            assert row.array_terms is None
+        else:
+            assert row.array_terms is not None
+            assert sum(row.array_terms.values()) == row.array_cycles
+            assert min(row.array_terms.values()) >= 0
+
+
+def test_a_stage_shows_what_its_array_cycles_are_spent_on() -> None:
+    """Sixteen rows of weights per fold, 16 + 16 − 2 cycles of skew."""
+    wish, arch = Wish(search=False), load_architecture("edge_systolic_16_ws")
+    (launch,) = dry_program(load_model("cifar_cnn", values=False).graph, "saliency")
+    schedule, _ = best_schedule(launch, arch, wish)
+    terms = array_terms(schedule.tiles, schedule.plan, arch)[0]
+    assert terms is not None
+    assert terms["skew"] * 16 == terms["load"] * 30
+    assert terms["drain"] == 0
+    busy = int(schedule.tiles.occupy_cycles[(schedule.tiles.kind == Kind.COMPUTE) & (schedule.tiles.stage == 0)].sum())
+    load, stream, skew = (f"{terms[name]:,}" for name in ("load", "stream", "skew"))
+    port = f", port {terms['port']:,}" if terms["port"] else ""
+    wanted = f"array {busy:,} (load {load}, stream {stream}, skew {skew}{port})"
+    assert wanted in mapping_text(launch, arch, wish)

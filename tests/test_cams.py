@@ -1,4 +1,4 @@
-"""Are the relatives of GradCAM what their equations say, at any layer, on both devices, and one kernel where they can?"""
+"""Are the relatives of GradCAM what their equations say, at any layer, on both devices, and in how many kernels?"""
 
 from __future__ import annotations
 

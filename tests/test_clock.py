@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from random_graphs import architectures, dry_program, networks
+from random_graphs import dry_program, machines, networks
 
 from xaisim.config import UserError, load_data, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
+from xaisim.mapping.choice import Choice
 from xaisim.mapping.schedule import map_kernel
 from xaisim.mapping.tiles import SEATS, Accesses, Allocations, Edge, Kind, Seat, TileGraph, Unit
 from xaisim.models import load_model
@@ -48,6 +49,7 @@ def tile_graph(rows: list[Row], links: list[Link], holds: dict[Link, int] | None
         unit=np.array([int(UNIT_OF[Kind(k)]) for k in kinds], np.int64),
         kind=kinds,
         occupy_cycles=occupy,
+        port_cycles=np.zeros(n, np.int64),
         latency_cycles=latency,
         macs=np.zeros(n, np.int64),
         read_bytes=np.zeros((n, 2)),
@@ -243,7 +245,7 @@ def test_idle_time_is_charged_to_what_came_last() -> None:
 # Mapped networks ------------------------------------------------------------------------------------------------------
 
 
-@given(graph=networks(layers=3, side=7, channels=3), arch=architectures())
+@given(graph=networks(layers=3, side=7, channels=3), arch=machines())
 def test_both_clocks_agree_on_random_networks_and_accelerators(graph: Graph, arch: Architecture) -> None:
     for launch in dry_program(graph, "integrated_gradients", n_steps=2):
         try:
@@ -263,9 +265,17 @@ def test_both_clocks_agree_on_a_shipped_network_on_every_preset(preset: str) -> 
     assert_clocks_agree(map_kernel(launch.graph, load_architecture(preset)).tiles)
 
 
-@pytest.mark.parametrize("name", ["resnet18_tiny", "inception_v3_tiny"])
-def test_both_clocks_agree_on_a_path_loop(name: str) -> None:
-    program = dry_program(load_model(name, values=False).graph, "integrated_gradients", n_steps=4)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_clocks_agree_on_a_path_loop_on_every_preset(preset: str) -> None:
+    """With maps that stay, and two points in flight."""
+    program = dry_program(load_model("resnet18_tiny", values=False).graph, "integrated_gradients", n_steps=4)
+    for choice in (Choice(), Choice(keep=0.5, points=2)):
+        tiles = map_kernel(program[1].graph, load_architecture(preset), choice).tiles
+        assert_clocks_agree(tiles, trips=2)
+
+
+def test_both_clocks_agree_on_a_path_loop_of_many_branches() -> None:
+    program = dry_program(load_model("inception_v3_tiny", values=False).graph, "integrated_gradients", n_steps=4)
     assert_clocks_agree(map_kernel(program[1].graph, load_architecture("pynq_z2")).tiles, trips=2)
 
 

@@ -27,6 +27,7 @@ UNROLLED = {
     "memories.1.bytes_per_cycle": 4,
     "memories.1.buffers": 1,
     "memories.1.banks": 2,
+    "memories.1.word_bits": 24,
     "memories.1.holds": ["activation", "gradient", "mask"],
     "array.spatial": {"K": 8, "C": 16},
     "array.pipeline_cycles": 80,
@@ -38,6 +39,7 @@ UNROLLED = {
     "vector.lanes": 2,
     "vector.pipeline_cycles": 40,
     "dma.issue_cycles": 200,
+    "dma.engines": 2,
     "control.launch_cycles": 999,
     "control.sync_cycles": 99_999,
     "technology.node_nm": 16,
@@ -148,6 +150,32 @@ def test_what_is_divided_among_arrays_changes_their_cycles(tmp_path: Any) -> Non
         for divide in "KT"
     )
     assert filters != points
+
+
+def test_one_port_for_both_ways_changes_the_cycles_of_a_bank(tmp_path: Any) -> None:
+    one, two = (
+        outcome(architecture("pynq_z2", {"memories.1.banks": 1, "memories.1.ports": ports}), tmp_path)
+        for ports in (1, 2)
+    )
+    assert isinstance(one, dict)
+    assert isinstance(two, dict)
+    assert one["cycles"]["total"] > two["cycles"]["total"]
+
+
+def test_what_an_accumulator_does_changes_the_attribution(tmp_path: Any) -> None:
+    """Sums of 26 bits overflow here; proven, they are refused."""
+    maps = []
+    for policy in ("proven", "wrap", "saturate"):
+        arch = architecture("pynq_z2", {"array.accumulator": policy, "array.accumulator_bits": 26})
+        path = tmp_path / "arch.yaml"
+        path.write_text(arch.model_dump_json(exclude_none=True))
+        run = Experiment(model="cifar_cnn", method="saliency", arch=str(path))
+        if policy == "proven":
+            with pytest.raises(UserError, match="accumulator"):
+                explain(run)
+        else:
+            maps.append(explain(run).attribution)
+    assert (maps[0] != maps[1]).any()
 
 
 def test_the_dram_row_changes_energy_and_nothing_else() -> None:

@@ -15,18 +15,19 @@ import pytest
 from faults import WrongBuffers, faults, kernel, recorded, without_edges
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from random_graphs import architectures, networks
+from random_graphs import RandomNetwork, machines, networks
 from test_bits import numerics
 
 from xaisim import flow
 from xaisim.api import check_memory
 from xaisim.attribution import METHODS
-from xaisim.config import UserError, load_data, shipped_names
+from xaisim.config import UserError, shipped_names
 from xaisim.hardware import Architecture, load_architecture
 from xaisim.ir.graph import Graph
+from xaisim.ir.types import TensorType
 from xaisim.mapping.choice import Choice
 from xaisim.mapping.plan import plan_kernel
-from xaisim.mapping.schedule import Schedule, schedule_of, verify
+from xaisim.mapping.schedule import Schedule, map_kernel, schedule_of, verify
 from xaisim.mapping.tiles import Edge, Unit
 from xaisim.numerics.formats import Numerics
 from xaisim.simulate import tile_rows
@@ -36,40 +37,23 @@ from xaisim.simulate.memory_check import Checked, Run, check
 from xaisim.validate.executor import NETWORKS, table
 
 Array = np.ndarray
+SHORT: dict[str, dict[str, Any]] = {
+    "guided_ig": {"n_steps": 1},
+    "agi": {"k_classes": 1, "max_iter": 2},
+    "adaptive_smooth_taylor": {"n_iterations": 1},
+}
 CHOICES = [Choice(keep=0.5), Choice(points=2, stay=0.5), Choice(keep=0.5, stay=0.25, points=4)]
 
 
 def options_of(method: str, graph: Graph) -> dict[str, Any]:
-    """Return options for a short run on a random network: four of what is repeated, a layer, some baselines."""
-    options = METHODS[method].few(4)
+    """Return options for a short run on a random network: at most four of what is repeated, a layer, baselines."""
+    options = METHODS[method].few(4) | SHORT.get(method, {})
     known = METHODS[method].options
-    if "n_iterations" in known:
-        options["n_iterations"] = 1
     if "layer" in known:
         options["layer"] = [node.name for node in graph.nodes if len(node.type.shape) == 3][-1]
     if "baselines" in known:
         options["baselines"] = np.random.default_rng(1).normal(size=(3, *graph.inputs["input"].shape))
     return options
-
-
-@st.composite
-def machines(draw: Any, *, levels: bool = True) -> Architecture:
-    """Draw an accelerator with small buffers, several arrays and engines, one or two levels of memory, any sums."""
-    data = draw(architectures(least=1024, most=16384)).model_dump(mode="json")
-    array = data["array"]
-    if array["kind"] == "systolic" or array["kind"] == "unrolled":
-        array |= {"count": draw(st.integers(1, 3)), "divide": draw(st.sampled_from("KT"))}
-    array["accumulator"] = draw(st.sampled_from(["proven", "wrap", "saturate"]))
-    if array["accumulator"] != "proven":
-        array["accumulator_bits"] = draw(st.integers(20, 48))
-        array["psum_bits"] = draw(st.integers(16, array["accumulator_bits"]))
-    data["dma"]["engines"] = draw(st.integers(1, 3))
-    if levels and draw(st.booleans()):
-        holds = sorted(draw(st.sets(st.sampled_from(["activation", "gradient", "weight"]), min_size=1)))
-        outer = {"name": "outer", "kind": "sram", "size": f"{draw(st.integers(2, 24))}KiB", "holds": holds,
-                 "bytes_per_cycle": draw(st.sampled_from([2, 16])), "buffers": draw(st.integers(1, 2))}  # fmt: skip
-        data["memories"].insert(1, outer)
-    return load_data(Architecture, data)
 
 
 @given(data=st.data(), graph=networks(layers=4, side=9, channels=5), arch=machines(), chosen=numerics())
@@ -90,6 +74,17 @@ def test_a_random_network_on_a_random_machine_gives_the_same_bits(
             assert checked.equal, checked
     except UserError:
         assume(False)
+
+
+def test_a_part_of_a_gradient_that_is_reshaped_is_read_where_it_lies() -> None:
+    """Flattened behind a concat, a computed gradient comes back in slices of what is one vector in memory."""
+    net = RandomNetwork(3)
+    x = net.input("input", TensorType((2, 3, 4)))
+    left, right = (net.window(x, n, (1, 1), (1, 1), (0,) * 4, True) for n in (2, 3))
+    graph = net.build(net.head(net.add("both", "concat", left, net.add("relu", "relu", right)), 3, False))
+    arch, picture = load_architecture("edge_systolic_16"), np.random.default_rng(0).normal(size=(1, 2, 3, 4))
+    for run in recorded(graph, arch, "saliency", Numerics(), picture, score="probability"):
+        assert check(run, arch, map_kernel(run.graph, arch, sync=run.sync)).equal
 
 
 # Shipped networks on shipped machines ---------------------------------------------------------------------------------

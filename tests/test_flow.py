@@ -376,7 +376,7 @@ REFUSED_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"target": 1.5}, "target must be one class or a list of 3, got 1.5"),
     ({"baselines": np.ones(5)}, "baselines must be a number or have the inputs' shape (3, 3, 32, 32)"),
     ({"baselines": np.inf}, "baselines must be finite numbers"),
-    ({"baselines": "grey"}, "options: baseline: must be black, white, mean or a number (got 'grey')"),
+    ({"baselines": "grey"}, "options: baseline: must be black, white, mean, noise or a number (got 'grey')"),
     ({"method": "middle"}, "unknown rule 'middle'; did you mean 'riemann_middle'?"),
     ({"explainer": "shap"}, "unknown method 'shap'; choices: forward, saliency"),
     ({"explainer": "saliency", "baselines": 0}, "method saliency takes no baselines"),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import the API on first use: ``import xaisim`` itself stays instant."""
+    if name in ("adapters", "attr"):
+        return import_module(f"xaisim.{name}")
     if name in ("attribute", "diff", "explain", "fewest_bits", "profile", "sensitivity"):
         return getattr(import_module("xaisim.api"), name)
     raise AttributeError(f"module 'xaisim' has no attribute {name!r}")

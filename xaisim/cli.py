@@ -67,7 +67,7 @@ def _experiment_options(command: Callable[..., None], *, numerics: bool = True) 
         click.option(
             "--baseline",
             metavar="NAME|NUMBER",
-            help="integrated_gradients: start of the path: black, white, mean or a number after normalisation.  "
+            help="integrated_gradients: start of the path: black, white, mean, noise or a number after normalisation.  "
             "[default: black]",
         ),
         click.option("--layer", metavar="NAME", help="gradcam: feature map.  [default: the last one]"),

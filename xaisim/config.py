@@ -361,7 +361,8 @@ def _rule(item: Any) -> str:
     if kind in ("missing", "union_tag_not_found"):
         return "required key missing"
     if kind in ("literal_error", "enum", "union_tag_invalid"):
-        choices = re.findall(r"'([^']*)'", context.get("expected") or context["expected_tags"])
+        expected = context.get("expected") or context["expected_tags"]
+        choices = [text or number for text, number in re.findall(r"'([^']*)'|(-?\d+)", expected)]
         value = context.get("tag", item["input"])
         return f"must be one of {', '.join(choices)} (got {_show(value)}){did_you_mean(str(value), choices)}"
     if kind == "too_short":

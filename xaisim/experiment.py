@@ -46,7 +46,7 @@ from xaisim.numerics.formats import NAMED_NUMERICS, Formats, Numerics, load_nume
 from xaisim.simulate.mapper import Wish
 from xaisim.version import __version__
 
-BASELINES = ("black", "white", "mean")
+BASELINES = ("black", "white", "mean", "noise")
 _MOST_BASELINE = 1000.0  # normalised pixels lie within a few units
 
 
@@ -87,7 +87,8 @@ class Options(Config):
     rule: str | None = None
     """Quadrature on the path, a name from ``PATH_RULES``."""
     baseline: Baseline | None = None
-    """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation) or a number there."""
+    """Where the path starts: ``black`` (default), ``white``, ``mean`` (zero after normalisation), ``noise`` (uniform
+    pixels, the same every time) or a number after normalisation."""
     layer: str | None = None
     """Feature map that GradCAM looks at; by default the last one before pooling."""
     score: Literal["logit", "probability"] | None = None
@@ -118,6 +119,18 @@ class Options(Config):
     """Deviation, in pixels, of the Gaussian that Blur IG begins with."""
     noise_seed: Annotated[int, Field(ge=0, lt=1 << 32)] | None = None
     """Seed of noise and of drawn points: the same numbers on every machine and device."""
+    fraction: Annotated[float, Field(ge=0.01, le=1)] | None = None
+    """Share of all features that Guided IG moves at once."""
+    max_dist: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How far from its place on the straight path, as a share of it, Guided IG lets a feature be."""
+    step_size: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Step of AGI along a sign, as a share of the pixels' range from black to white."""
+    max_iter: Annotated[int, Field(ge=1, le=200)] | None = None
+    """Steps of AGI towards a class, at most."""
+    k_classes: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Other classes that AGI steps towards, those of highest score; all where there are not as many."""
+    reference_compat: bool | None = None
+    """Do as the authors' published code does where that differs from the definition."""
 
 
 class Experiment(Config):
@@ -164,7 +177,8 @@ class Prepared:
     @property
     def shown_options(self) -> dict[str, Any]:
         """Options as they go into the report: those that are set, the baseline by its name."""
-        shown = {n: v for n, v in self.options.items() if n not in ("baseline", "baselines") and v is not None}
+        arrays = ("baseline", "baselines", "pixel_range")
+        shown = {name: value for name, value in self.options.items() if name not in arrays and value is not None}
         if "baselines" in self.options:
             shown["baselines"] = len(self.options["baselines"])
         if "baseline" in self.options:
@@ -361,6 +375,8 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
         options["baselines"] = _scenes(model, given.get("baselines", calibration_count()))
     if "baseline" in options:
         options["baseline"] = baseline_array(model, given.get("baseline", _DEFAULT_BASELINE))
+    if "pixel_range" in options:
+        options["pixel_range"] = (baseline_array(model, "black"), baseline_array(model, "white"))
     return options
 
 
@@ -377,5 +393,7 @@ def baseline_array(model: Model, baseline: float | str) -> Array:
         if baseline == "mean":
             return np.zeros((1, *model.input_shape))
         _, height, width = model.input_shape
+        if baseline == "noise":
+            return normalise(model, np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
         return normalise(model, np.full((height, width, 3), 0 if baseline == "black" else 255, np.uint8))
     return np.full((1, *model.input_shape), float(baseline))

@@ -12,6 +12,7 @@ from xaisim.experiment import Experiment, load_experiment, prepare
 from xaisim.flow import calibrated
 from xaisim.hardware.architecture import Architecture, describe, load_architecture
 from xaisim.mapping.choice import kernel_key, mapping_lines
+from xaisim.mapping.price import array_terms
 from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.tiles import Kind, Unit
 from xaisim.models.networks import NETWORKS
@@ -68,7 +69,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
     busy = np.zeros((len(Unit), count), np.int64)
     np.add.at(busy, (np.array([seat.kind for seat in tiles.units])[tiles.unit], tiles.stage), tiles.occupy_cycles)
     moved_bytes = np.bincount(tiles.stage, tiles.read_bytes[:, 0] + tiles.write_bytes[:, 0], count)
-    macs = np.bincount(tiles.stage, tiles.macs, count)
+    macs, terms = np.bincount(tiles.stage, tiles.macs, count), array_terms(tiles, schedule.plan, arch)
     lines = [
         f"  {kernel_key(launch.kernel)}:  # {timing.trips} trip{'s' if timing.trips > 1 else ''}, "
         f"{timing.cycles:,} cycles",
@@ -77,6 +78,7 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         *_loaded_once(schedule, timing),
         f"    points_in_flight: {choice.points}  # path points in a trip",
         f"    recompute: [{', '.join(choice.recompute)}]  # masks and indices that backward makes again",
+        f"    spill: [{', '.join(choice.spill)}]  # those that wait in DRAM although they may fit on the chip",
         "    stages:",
     ]
     for stage, problem, mapping in zip(schedule.stages, schedule.plan.problems, schedule.mappings, strict=True):
@@ -85,12 +87,19 @@ def mapping_text(launch: Launch, arch: Architecture, wish: Wish) -> str:
         whole = " ".join(f"{dim}{getattr(nest, dim)}" for dim in "TKCPQRS" if dim != "T" or nest.T > 1)
         lines.append(f"      {stage.name}:  # {stage.anchor.op}{tail}, {whole}")
         lines += [f"        {name}: {text}" for name, text in mapping_lines(mapping, problem, arch.array).items()]
-        units = ", ".join(f"{unit.name.lower()} {busy[unit, i]:,}" for unit in Unit if busy[unit, i])
+        spent = {Unit.ARRAY: _terms_text(terms[i] or {})}
+        units = ", ".join(f"{u.name.lower()} {busy[u, i]:,}{spent.get(u, '')}" for u in Unit if busy[u, i])
         used = f", {macs[i] / (busy[Unit.ARRAY, i] * arch.peak_macs_per_cycle):.0%} of the array" if macs[i] else ""
         kept = [o.name for o in stage.outputs if o.name in schedule.placement.resident]
         stays = f"; {', '.join(kept)} stays on the chip" if kept else ""
         lines.append(f"        # cycles: {units}{used}; {bytes_text(moved_bytes[i])} over the bus{stays}")
     return "\n".join(lines)
+
+
+def _terms_text(terms: dict[str, int]) -> str:
+    """Return what the array's cycles are spent on, in brackets: `` (load 64, stream 256)``."""
+    parts = ", ".join(f"{name} {cycles:,}" for name, cycles in terms.items() if cycles)
+    return f" ({parts})" if parts else ""
 
 
 def _loaded_once(schedule: Schedule, timing: LoopTiming) -> list[str]:

@@ -22,6 +22,8 @@ class Backward(GraphBuilder):
         super().__init__(graph)
         self.names = Names(set(self.types))
         self.stored: dict[tuple[str, str], Node] = {}
+        self.kept = {node.name for node in graph.nodes if node.op in ("positive", "pool_index") and not node.backward}
+        """What an earlier differentiation of the same forward pass has stored."""
 
     def emit(self, base: str, op: str, *args: str, **attrs: Any) -> str:
         """Append a backward node called ``base`` or, where that is taken, ``base_2`` and so on."""
@@ -29,10 +31,9 @@ class Backward(GraphBuilder):
 
     def store(self, owner: Node, op: str, source: str, **attrs: object) -> str:
         """Return what forward must keep for backward (a mask, an index), made once, as a forward node at ``owner``."""
+        if f"{owner.name}.{op}" in self.kept:
+            return f"{owner.name}.{op}"
         if (op, owner.name) not in self.stored:
-            for node in self.nodes:  # an earlier differentiation may have stored it
-                if (node.op, node.args, node.attrs, node.backward) == (op, (source,), attrs, False):
-                    return node.name
             self.backward = False
             self.add(self.names.fresh(f"{owner.name}.{op}"), op, source, layer=owner.layer, **attrs)
             self.backward = True

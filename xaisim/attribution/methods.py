@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xaisim.attribution import adaptive, along_path, cams, expected, single, smoothing
+from xaisim.attribution import adaptive, along_path, cams, expected, single, smoothing, stepwise
 from xaisim.attribution.device import Tensor
 
-COUNTS = {"n_steps", "n_samples", "n_iterations"}
+COUNTS = {"n_steps", "n_samples", "n_iterations", "max_iter", "k_classes"}
 """Options that say how often something is repeated."""
+_OUTER = {"k_classes": 4}
+"""Those around another: a short run has so many times fewer of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Method:
         """Return the options with everything that is repeated done ``most`` times, or as often as it must be."""
         counts = {name: options[name] for name in COUNTS & options.keys() if options[name] is not None}
         while True:
-            few = {**options, **{name: min(count, most) for name, count in counts.items()}}
+            at_most = {name: max(1, most // _OUTER.get(name, 1)) for name in counts}
+            few = {**options, **{name: min(count, at_most[name]) for name, count in counts.items()}}
             try:
                 if self.check is not None:
                     self.check(**few)
@@ -82,4 +85,6 @@ METHODS: dict[str, Method] = {
     "adaptive_smooth_taylor": Method(adaptive.adaptive_smooth_taylor, stops=True, calibration=adaptive.for_calibration),
     "expected_gradients": Method(expected.expected_gradients),
     "blur_ig": Method(expected.blur_ig),
+    "guided_ig": Method(stepwise.guided_ig, complete=True, stops=True),
+    "agi": Method(stepwise.agi, stops=True),
 }

@@ -20,7 +20,7 @@ from xaisim.hardware.spatial import DIMS, Count, Dims, Spatial, ceil_div, larger
 
 __all__ = [
     "DIMS", "AccumulatorPolicy", "Array", "Count", "Dims", "FoldTerms", "GridArray", "GridFold", "Spatial", "Stride",
-    "SystolicArray", "UnrolledArray", "array_accesses", "array_cycles", "gemm_of_conv", "grid_accesses",
+    "SystolicArray", "UnrolledArray", "array_accesses", "array_cycles", "fold_terms", "gemm_of_conv", "grid_accesses",
     "grid_cycles", "grid_fold", "systolic_cycles", "unrolled_cycles",
 ]  # fmt: skip
 
@@ -140,12 +140,18 @@ def array_cycles(array: Array, dims: Dims, *, stride: Stride = (1, 1)) -> Any:
 
     ``stride`` tells a grid how much of the input neighbouring outputs share; other arrays do not use that.
     """
-    _, share = array.shares(dims)[0]  # the first has the largest
     if isinstance(array, UnrolledArray):
+        _, share = array.shares(dims)[0]  # the first has the largest
         return unrolled_cycles(array, share)
+    return fold_terms(array, dims, stride=stride).total
+
+
+def fold_terms(array: SystolicArray | GridArray, dims: Dims, *, stride: Stride = (1, 1)) -> FoldTerms:
+    """Return what ``array_cycles`` of an array with folds (or passes) are spent on."""
+    _, share = array.shares(dims)[0]
     if isinstance(array, GridArray):
-        return grid_cycles(array, share, stride=stride).total
-    return systolic_cycles(array, *gemm_of_conv(share)).total
+        return grid_cycles(array, share, stride=stride)
+    return systolic_cycles(array, *gemm_of_conv(share))
 
 
 def array_accesses(array: Array, dims: Dims, *, accumulate: Any = False, stride: Stride = (1, 1)) -> dict[str, Any]:

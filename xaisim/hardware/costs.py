@@ -55,12 +55,15 @@ class EnergyModel:
         return self._table.adder.pj_per_bit * bits * self._scale(self._table.adder)
 
     def memory_pj_per_byte(self, memory_name: str, access: Literal["read", "write"]) -> float:
-        """Return the energy of reading or writing one byte; raise ``KeyError`` for an unknown memory."""
+        """Return the energy of reading or writing one byte; raise ``KeyError`` for an unknown memory.
+
+        A bank is an SRAM of its own size; the wires between banks cost nothing.
+        """
         memory = self._arch.memory(memory_name)
         if isinstance(memory, Dram):
             return 8 * self._table.dram[memory.energy].pj_per_bit
         cost = self._table.sram
-        growth = (memory.size / cost.reference_size) ** cost.size_exponent
+        growth = (memory.bank_bytes / cost.reference_size) ** cost.size_exponent
         direction = cost.write_over_read if access == "write" else 1.0
         return 8 * cost.read_pj_per_bit * growth * direction * self._scale(cost)
 

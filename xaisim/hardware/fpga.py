@@ -119,9 +119,9 @@ def register_bram36s(array: Array) -> int:
 
 
 def buffer_bram36s(memory: Sram) -> int:
-    """Return the BRAM36 of an on-chip memory: its port gives the width, its size (all buffers) the depth."""
-    width_bytes = -(-memory.bytes_per_cycle // 1)
-    return bram36s(-(-memory.size // int(width_bytes)), int(width_bytes) * 8)
+    """Return the BRAM36 of an on-chip memory: a bank's port gives the width, its size (all buffers) the depth."""
+    width_bytes, banks = int(-(-memory.bytes_per_cycle // 1)), memory.banks or 1
+    return bram36s(banks * -(-memory.bank_bytes // width_bytes), width_bytes * 8, banks=banks)
 
 
 def resources(chip: Chip, kind: DspKind = "dsp48e2") -> Resources:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from xaisim.ir import kernels, noise, softmax
+from xaisim.ir import kernels, noise, selection, softmax
 from xaisim.ir.accumulate import limited
 from xaisim.ir.types import Bits, FixedPoint, Format, TensorType
 
@@ -130,10 +130,21 @@ def _reshape_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
 
 
 def _row_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
-    """A row of classes, (1, 1, C), of which ``target`` is one."""
+    """A row of classes, (1, 1, C), of which ``target`` is one where there is a target."""
     shape = shapes[0]
-    if len(shape) != 3 or shape[:2] != (1, 1) or not 0 <= attrs["target"] < shape[2]:
+    if len(shape) != 3 or shape[:2] != (1, 1) or not 0 <= attrs.get("target", 0) < shape[2]:
         raise ValueError(f"a softmax goes over a row (1, 1, classes) with its target among them, got {shape}")
+    return shape
+
+
+def _selection_shape(shapes: Sequence[Shape], attrs: Attrs) -> Shape:
+    """One channel that is selected from as a whole, with a mask of the same shape."""
+    shape = shapes[0]
+    if len(shape) != 3 or shape[0] != 1 or shapes[1] != shape or not 1 <= attrs["count"] <= math.prod(shape):
+        raise ValueError(
+            f"a selection of 1 to all goes over one channel (1, rows, columns) and a mask of that shape, "
+            f"got {attrs['count']} of {shape} and {shapes[1]}"
+        )
     return shape
 
 
@@ -168,8 +179,13 @@ def _sum_format(formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> Forma
 
 def _join_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
     if len(set(formats)) != 1:
-        raise ValueError(f"concat needs one format, got {', '.join(map(str, formats))}")
+        raise ValueError(f"operands need one format, got {', '.join(map(str, formats))}")
     return formats[0]
+
+
+def _selected_format(formats: Sequence[Format], attrs: Attrs, shape: Shape) -> Format:
+    """That of both values; the mask has none."""
+    return _join_format(formats[1:], attrs, shape)
 
 
 def _mask_format(_formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
@@ -191,6 +207,11 @@ def _noise_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Fo
 def _seed_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
     """Shares of 1, with a sign."""
     return None if formats[0] is None else FixedPoint(softmax.SEED_FRAC + 2, softmax.SEED_FRAC)
+
+
+def _sign_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
+    """−1, 0 or 1."""
+    return None if formats[0] is None else FixedPoint(2, 0)
 
 
 # --- definitions ------------------------------------------------------------------------------------------------------
@@ -284,6 +305,10 @@ def _upsample(node: Node, x: Array, rows: Array, columns: Array) -> Array:
     return out.reshape(len(x), *node.type.shape)
 
 
+def _select(node: Node, mask: Array, a: Array, b: Array) -> Array:
+    return np.where(_stretch(node, mask) != 0, _stretch(node, a), _stretch(node, b))
+
+
 def _softmax_seed(node: Node, x: Array) -> Array:
     if node.type.format is None:
         return softmax.real_seed(x, node.attrs["target"])
@@ -294,6 +319,10 @@ def _noise(node: Node, trip: Array) -> Array:
     """Noise of deviation 1, the same numbers on real and on integer operands."""
     numbers = noise.on_chip(node.type.shape, node.attrs["seed"], trip)
     return numbers * noise.UNIT.step if node.type.format is None else numbers
+
+
+def _softmax(node: Node, x: Array) -> Array:
+    return softmax.real(x) if node.type.format is None else softmax.probabilities(x, node.attrs["frac"])
 
 
 # --- work -------------------------------------------------------------------------------------------------------------
@@ -331,15 +360,27 @@ OPS: dict[str, Op] = {
         ),
         _upsample,
     ),
+    "softmax": Op(_row_shape, _seed_format, _softmax),
     "softmax_seed": Op(_row_shape, _seed_format, _softmax_seed),
     # made on the chip: a number per element, from registers that know the number of the trip
     "noise": Op(lambda _shapes, attrs: attrs["shape"], _noise_format, _noise),
+    "smallest": Op(
+        _selection_shape, _mask_format, lambda node, x, mask: selection.smallest(x, mask, node.attrs["count"])
+    ),
     # element by element, on the vector unit
     "relu": Op(_same_shape, _first_format, lambda _node, x: np.maximum(x, 0)),
     "positive": Op(_same_shape, _mask_format, lambda _node, x: (x > 0).astype(np.int64)),
+    "sign": Op(_same_shape, _sign_format, lambda _node, x: np.sign(x)),
     "gate": Op(_same_shape, _first_format, lambda _node, g, mask: np.where(mask != 0, g, 0)),
     "add": Op(_elementwise_shape, _sum_format, _add),
     "sub": Op(_elementwise_shape, _sum_format, _sub),
+    "select": Op(_elementwise_shape, _selected_format, _select),
+    "maximum": Op(
+        _elementwise_shape, _join_format, lambda node, a, b: np.maximum(_stretch(node, a), _stretch(node, b))
+    ),
+    "minimum": Op(
+        _elementwise_shape, _join_format, lambda node, a, b: np.minimum(_stretch(node, a), _stretch(node, b))
+    ),
     "mul": Op(_elementwise_shape, _product_format, lambda node, a, b: _stretch(node, a) * _stretch(node, b)),
     "accumulate": Op(_same_shape, _sum_format, lambda _node, x: x.sum(axis=0, keepdims=True)),
     "requant": Op(

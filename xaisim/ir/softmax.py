@@ -1,6 +1,7 @@
-"""The gradient of a class's probability to the logits, p_t · (e_t − p), as a vector unit makes it.
+"""Probabilities of classes, and the gradient of one to the logits, p_t · (e_t − p), as a vector unit makes them.
 
-seed(x, target, frac)      int64 logits (N, …, C) with ``frac`` fraction bits → int64 with ``SEED_FRAC``
+probabilities(x, frac)     int64 logits (N, …, C) with ``frac`` fraction bits → int64 with ``SEED_FRAC``
+seed(x, target, frac)
 
 On integers every step is defined to the bit, so that a seed is the same on every machine: differences from the largest
 logit times log2 e, powers of two from a table with linear interpolation, one division per class. The target's entry is
@@ -26,19 +27,29 @@ _POWERS = np.array([round(2.0 ** (SEED_FRAC - j / (1 << _TABLE_BITS))) for j in 
 """2^(−j/256) with ``SEED_FRAC`` fraction bits; an interpolated value is off by a part in a million at most."""
 
 
+def real(x: Array) -> Array:
+    """Return the softmax of real logits (N, …, C) along the last axis."""
+    p = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(p / p.sum(axis=-1, keepdims=True))
+
+
 def real_seed(x: Array, target: int) -> Array:
     """Return p_t · (e_t − p) of real logits (N, …, C) along the last axis."""
-    p = np.exp(x - x.max(axis=-1, keepdims=True))
-    p /= p.sum(axis=-1, keepdims=True)
+    p = real(x)
     out = -p[..., target, None] * p
     out[..., target] = p[..., target] * (1 - p[..., target])
     return out
 
 
+def probabilities(x: Array, frac: int) -> Array:
+    """Return the softmax of integer logits with ``frac`` fraction bits, in ``SEED_FRAC`` fraction bits, cut down."""
+    powers = _exponentials(x.max(axis=-1, keepdims=True) - x, frac)
+    return np.asarray((powers << SEED_FRAC) // powers.sum(axis=-1, keepdims=True))
+
+
 def seed(x: Array, target: int, frac: int) -> Array:
     """Return p_t · (e_t − p) of integer logits with ``frac`` fraction bits, in ``SEED_FRAC`` fraction bits."""
-    powers = _exponentials(x.max(axis=-1, keepdims=True) - x, frac)
-    p = (powers << SEED_FRAC) // powers.sum(axis=-1, keepdims=True)
+    p = probabilities(x, frac)
     out = -(p[..., target, None] * p >> SEED_FRAC)
     out[..., target] = 0
     out[..., target] = -out.sum(axis=-1)

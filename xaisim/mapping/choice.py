@@ -50,6 +50,8 @@ class Choice:
     """Path points that a trip works on: weights are loaded once for all of them."""
     recompute: tuple[str, ...] = ()
     """ReLU masks and pool indices that backward computes again instead of keeping them, sorted."""
+    spill: tuple[str, ...] = ()
+    """Those that wait in DRAM although they may fit on the chip, sorted."""
     spatial: int | None = None
     """The form of the array in which all stages run; None lets every stage have the one of least bound."""
     stages: tuple[GivenStage, ...] = ()
@@ -64,6 +66,7 @@ class KernelMapping(Config):
     keep_over_trips: Annotated[float, Field(ge=0, le=MOST_KEPT)] | None = None
     points_in_flight: Annotated[int, Field(ge=1, le=MOST_POINTS)] | None = None
     recompute: list[str] | None = None
+    spill: list[str] | None = None
     stages: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 

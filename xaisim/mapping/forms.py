@@ -84,15 +84,19 @@ def work_of(problem: Problem, mapping: Mapping, arch: Architecture) -> Work:
         cycles += array_cycles(arch.array, dims, stride=stride)
         for name, count in array_accesses(arch.array, dims, accumulate=later, stride=stride).items():
             words[name] += count
+    srams = {memory.name: memory for memory in arch.on_chip}
     model, streams = EnergyModel(arch), {stream.role: stream for stream in problem.streams}
     at: dict[tuple[str, Literal["read", "write"]], float] = {}
     for name, count in words.items():
         stream = streams[name.partition("_")[0]]
         access: Literal["read", "write"] = "read" if name.endswith("reads") else "write"
         place = stream.memory, access
-        at[place] = at.get(place, 0.0) + count * stream.bits / 8
+        at[place] = at.get(place, 0.0) + srams[stream.memory].stored_bytes(count, stream.bits)
     # Each of several arrays has a port of its own, and an equal share of the words at most.
-    rates = {memory.name: memory.bytes_per_cycle * arch.array.count for memory in arch.on_chip}
-    ports = max(moved / rates[memory] for (memory, _), moved in at.items())
+    ports = max(moved / (srams[memory].bytes_per_cycle * arch.array.count) for (memory, _), moved in at.items())
+    for memory in arch.on_chip:
+        if memory.banks is not None:  # whose ports all arrays share, for reads and writes where they are one
+            both = at.get((memory.name, "read"), 0.0) + at.get((memory.name, "write"), 0.0)
+            ports = max(ports, both / (memory.bytes_per_cycle * memory.banks * memory.ports))
     energy = sum(moved * model.memory_pj_per_byte(*place) for place, moved in at.items())
     return Work(tiles * max(cycles, ports), tiles * sum(at.values()), tiles * energy)

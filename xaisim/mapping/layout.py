@@ -220,7 +220,8 @@ class _Finder:
                 some = (last > first) & (((t0 <= t) & (t < t1)) | (not self.stream.point))
                 bits, plane = self.stream.bits, height * width
                 base = self.layout.first_bit(source.name) + t * types[source.name].size_bits
-                skipped = source.offset * int(np.prod(volume(types[source.name].shape)[1:]))  # in its own planes
+                own_plane = 1 if source.whole else int(np.prod(volume(types[source.name].shape)[1:]))
+                skipped = source.offset * own_plane
                 start = base + (skipped + (first - source.start) * plane + h0 * width + w0) * bits
                 channels, rows, columns = last - first, h1 - h0, w1 - w0
                 whole_rows, whole_maps = columns == width, (columns == width) & (rows == height)

@@ -1,24 +1,17 @@
-"""Lower mapped stages to tiles: fill the tables that the walk reads, and price the rows that it writes.
+"""Lower mapped stages to tiles: fill the tables that the walk reads.
 
 out = run_walk(plan, arch, chosen_by=-1)      rows, edges, buffers
-prices = price(out.row, plan, arch)           cycles and bytes of every row
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.array import Array as MacArray
-from xaisim.hardware.array import array_accesses, array_cycles
 from xaisim.hardware.memory import Sram
-from xaisim.ir.kernels import phases
 from xaisim.mapping import tables as w
 from xaisim.mapping.allot import Sizes, allot, written
 from xaisim.mapping.nest import LOOPS, Mapping
@@ -34,7 +27,7 @@ from xaisim.mapping.streams import (
     slot_bytes,
     tile_bits,
 )
-from xaisim.mapping.tiles import Kind, Unit, link_names, seats_of
+from xaisim.mapping.tiles import Unit, link_names, seats_of
 from xaisim.mapping.walk import walk
 
 Array = np.ndarray
@@ -216,151 +209,3 @@ def _put_over_trips(out: w.Out, kept: list[Kept]) -> None:
         a[:] = -1  # nobody fills or has used it
         a[w.A_MEMORY], a[w.A_STAGE], a[w.A_STREAM] = tensor.memory, tensor.stage, tensor.stream
         a[w.A_ADDRESS], a[w.A_SIZE], a[w.A_SLOT] = tensor.address, tensor.size, OVER_TRIPS
-
-
-# --- prices -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Prices:
-    """Columns of ``TileGraph`` that follow from the architecture."""
-
-    occupy_cycles: Array
-    latency_cycles: Array
-    macs: Array
-    read_bytes: Array
-    write_bytes: Array
-
-
-def price(rows: Array, plan: Plan, arch: Architecture) -> Prices:
-    """Return what every row costs: cycles of its unit, multiplications, and bytes by memory."""
-    n, memories = len(rows), [memory.name for memory in arch.memories]
-    prices = Prices(
-        np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64),
-        np.zeros((n, len(memories))), np.zeros((n, len(memories))),
-    )  # fmt: skip
-    _price_transfers(rows, prices, plan, arch)
-    _price_arrays(rows, prices, plan, arch)
-    _price_vector(rows, prices, plan, arch)
-    prices.occupy_cycles[rows[:, w.O_KIND] == Kind.SYNC] = arch.control.sync_cycles
-    return prices
-
-
-def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
-    kind = rows[:, w.O_KIND]
-    moves = np.flatnonzero((kind == Kind.LOAD) | (kind == Kind.STORE))
-    own, memories = rows[moves], [memory.name for memory in arch.memories]
-    payload = np.ceil(own[:, w.O_BITS] / 8)
-    rates = np.array([arch.dram.bytes_per_cycle, *(memory.bytes_per_cycle for memory in arch.on_chip)])
-    outer, inner = _ends(own, plan, memories)
-    by_dma = outer == 0
-    burst = arch.dram.burst_bytes
-    bus = np.ceil(payload / np.maximum(1, own[:, w.O_PIECES]) / burst) * burst * own[:, w.O_PIECES]
-    # The bus and the port of the memory on the chip move at the same time.
-    dma = arch.dma.issue_cycles + np.maximum(np.ceil(bus / arch.dram.bytes_per_cycle), np.ceil(payload / rates[inner]))
-    link = np.ceil(payload / np.minimum(rates[outer], rates[inner]))
-    loads = own[:, w.O_KIND] == Kind.LOAD
-    prices.occupy_cycles[moves] = np.where(by_dma, dma, link).astype(np.int64)
-    prices.latency_cycles[moves] = np.where(by_dma & loads, arch.dram.latency_cycles, 0)
-    outside = np.where(by_dma, bus, payload)
-    prices.read_bytes[moves, np.where(loads, outer, inner)] = np.where(loads, outside, payload)
-    prices.write_bytes[moves, np.where(loads, inner, outer)] = np.where(loads, payload, outside)
-
-
-def _ends(rows: Array, plan: Plan, memories: list[str]) -> tuple[Array, Array]:
-    """Return the outer and the inner memory of every transfer."""
-    hops: list[tuple[int, int]] = []
-    first: list[int] = []
-    for problem in plan.problems:
-        for stream in problem.streams:
-            chain = [memories.index(memory) for memory in stream.memories]
-            first.append(chain[0])
-            hops += list(pairwise(chain if stream.kept else [0, *chain]))
-    ends = np.array([*hops, (0, 0)], np.int64)[rows[:, w.O_HOP]]
-    whole = rows[:, w.O_HOP] < 0  # a tensor that is loaded as a whole
-    return np.where(whole, 0, ends[:, 0]), np.where(whole, np.array(first)[rows[:, w.O_STREAM]], ends[:, 1])
-
-
-def _price_arrays(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
-    """Price the array's rows stage by stage; equal stages of equal mappings have equal rows."""
-    computes = np.flatnonzero(rows[:, w.O_KIND] == Kind.COMPUTE)
-    stage_of = rows[computes, w.O_STAGE]
-    memories = [memory.name for memory in arch.memories]
-    firsts = np.searchsorted(stage_of, np.arange(len(plan.stages) + 1))
-    alone = arch.array.model_copy(update={"count": 1}).alternatives
-    for s, (a, b) in enumerate(pairwise(firsts.tolist())):
-        if a == b:
-            continue
-        mine, problem = computes[a:b], plan.problems[s]
-        array = alone[plan.mappings[s].spatial]
-        cycles, macs, words = _array_work(problem, array, rows[mine, w.O_REGION : w.O_T1 + 1].tobytes())
-        by_role = {stream.role: stream for stream in problem.streams}
-        for role, name in (("input", "input_reads"), ("weight", "weight_reads"), ("psum", "psum_reads")):
-            at = memories.index(by_role[role].memory)
-            prices.read_bytes[mine, at] += words[name] * by_role[role].bits / 8
-        psum = by_role["psum"]
-        prices.write_bytes[mine, memories.index(psum.memory)] = words["psum_writes"] * psum.bits / 8
-        prices.occupy_cycles[mine], prices.macs[mine] = cycles, macs
-    ports = _port_cycles(prices.read_bytes[computes], prices.write_bytes[computes], arch)
-    prices.occupy_cycles[computes] = np.maximum(prices.occupy_cycles[computes], ports)
-
-
-@lru_cache(maxsize=1024)
-def _array_work(problem: Problem, array: MacArray, columns: bytes) -> tuple[Array, Array, dict[str, Array]]:
-    """Return cycles, MACs and words read and written by the array for each row, summed over the phases.
-
-    ``columns``: (rows, 10) ends k0 k1 p0 p1 q0 q1 c0 c1 t0 t1.
-    """
-    k0, k1, p0, p1, q0, q1, c0, c1, t0, t1 = np.frombuffer(columns, np.int64).reshape(-1, 10).T
-    cycles, macs = np.zeros(len(k0), np.int64), np.zeros(len(k0), np.int64)
-    words = {name: np.zeros(len(k0), np.int64) for name in ("input_reads", "weight_reads", "psum_reads", "psum_writes")}
-    dy, dx = problem.dilation
-    nest = problem.nest
-    stride = nest.rows.stride, nest.columns.stride
-    for a, _, rows, _, _ in phases(nest.R, nest.rows.padding, dy, nest.P):
-        for b, _, columns_, _, _ in phases(nest.S, nest.columns.padding, dx, nest.Q):
-            p, q = _residues(p0, p1, a, dy), _residues(q0, q1, b, dx)
-            some = (p > 0) & (q > 0) & bool(rows and columns_)
-            if not some.any():
-                continue
-            dims: dict[str, Any] = {"N": t1 - t0, "K": k1 - k0, "C": c1 - c0, "P": p, "Q": q, "R": rows, "S": columns_}
-            cycles += np.where(some, array_cycles(array, dims, stride=stride), 0)
-            macs += np.where(some, dims["N"] * dims["K"] * dims["C"] * p * q * rows * columns_, 0)
-            for name, count in array_accesses(array, dims, accumulate=c0 > 0, stride=stride).items():
-                words[name] = words[name] + np.where(some, count, 0)
-    return cycles, macs, words
-
-
-def _residues(start: Array, stop: Array, residue: int, modulus: int) -> Array:
-    """Count integers in [start, stop) that are ``residue`` modulo ``modulus``."""
-    return (stop - residue + modulus - 1) // modulus - (start - residue + modulus - 1) // modulus
-
-
-def _port_cycles(reads: Array, writes: Array, arch: Architecture) -> Array:
-    """Return the cycles that the busiest memory port needs; a memory reads and writes in the same cycle."""
-    rates = np.array([memory.bytes_per_cycle for memory in arch.on_chip])
-    return np.ceil(np.maximum(reads[:, 1:], writes[:, 1:]) / rates).max(axis=1).astype(np.int64)
-
-
-def _price_vector(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
-    """Price the vector unit's rows: the anchor's windows and the fused tail in one pass."""
-    vectors = np.flatnonzero(rows[:, w.O_KIND] == Kind.VECTOR)
-    own, memories = rows[vectors], [memory.name for memory in arch.memories]
-    region = own[:, w.O_REGION : w.O_REGION + 6]
-    elements = (region[:, 1::2] - region[:, 0::2]).prod(axis=1) * (own[:, w.O_T1] - own[:, w.O_T0])
-    reads, writes = np.zeros((2, len(plan.stages), len(memories)))
-    for s, problem in enumerate(plan.problems):
-        for stream in problem.streams:
-            at = memories.index(stream.memory)
-            if stream.role == "output":
-                writes[s, at] += stream.bits / 8
-            elif stream.role in ("psum", "tail"):
-                reads[s, at] += stream.bits / 8
-            elif not problem.on_array:
-                reads[s, at] += stream.bits / 8 * problem.work_per_output
-    work = np.array([problem.work_per_output for problem in plan.problems])[own[:, w.O_STAGE]]
-    prices.read_bytes[vectors] = elements[:, None] * reads[own[:, w.O_STAGE]]
-    prices.write_bytes[vectors] = elements[:, None] * writes[own[:, w.O_STAGE]]
-    cycles = -(-elements * work // arch.vector.lanes) + arch.vector.pipeline_cycles
-    ports = _port_cycles(prices.read_bytes[vectors], prices.write_bytes[vectors], arch)
-    prices.occupy_cycles[vectors] = np.maximum(cycles, ports)

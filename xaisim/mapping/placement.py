@@ -1,13 +1,14 @@
 """Placement: which memories each operand passes through, which tensors stay on the chip, and what room tiles have.
 
-ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward. Feature maps stay
-where a share of their memory is set aside for them (``keep``), and so do weights and inputs, over all trips (``stay``).
+ReLU masks and pool indices that fit the memory which holds masks stay there from forward to backward, but those that
+the mapping spills. Feature maps stay where a share of their memory is set aside for them (``keep``), and so do weights
+and inputs, over all trips (``stay``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -53,16 +54,17 @@ class Placement:
 
 
 def place(
-    graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1
-) -> Placement:
+    graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1,
+    spill: Collection[str] = (),
+) -> Placement:  # fmt: skip
     """Choose what stays on the chip and describe every stage's streams.
 
     ``keep`` is the share of a memory that feature maps may take away from tiles, ``stay`` the share that weights and
-    inputs may take over all trips; ``points`` path points are in flight.
+    inputs may take over all trips; ``points`` path points are in flight; the masks and indices ``spill`` stay nowhere.
     """
     varying = varying_tensors(graph) if points > 1 else frozenset()
     placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
-    _keep_masks(graph, stages, arch, placement, points)
+    _keep_masks(graph, stages, arch, placement, points, spill)
     if stay:
         _keep_over_trips(graph, stages, arch, placement, stay)
     if keep:
@@ -121,20 +123,23 @@ def staging_memories(operand: Operand, arch: Architecture) -> tuple[Sram, ...]:
 
 
 def _keep_masks(
-    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, points: int
+    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, points: int, spill: Collection[str]
 ) -> None:  # fmt: skip
     """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others.
 
-    A place is theirs to the end, unless backward makes masks again: those may lie where one is no longer read.
+    A place is theirs to the end, unless backward makes masks again: those may lie where one is no longer read. What a
+    reshape shows is read from DRAM.
     """
     chain = arch.memories_for("mask")
     if not chain:
         return
     memory = chain[-1]
-    masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask"]
+    views = Views(graph)
+    viewed = {source.name for name in views.nodes for source in views.sources(name)}
+    outside = viewed | set(spill)
+    masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask" and o.name not in outside]
     last: dict[str, int] = {}
     if any(stage.anchor.backward for _, stage in masks):
-        views = Views(graph)
         last = {source.name: s.index for s in stages for o in s.operands if o.memory_class == "mask"
                 for source in views.sources(o.name)}  # fmt: skip
     made = []

@@ -58,7 +58,7 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
     parts = stages(graph)
     given = {stage.name: stage for stage in choice.stages}
     _check_names(given, [stage.name for stage in parts], choice)
-    placement = place(graph, parts, arch, keep=choice.keep, stay=choice.stay, points=choice.points)
+    placement = place(graph, parts, arch, keep=choice.keep, stay=choice.stay, points=choice.points, spill=choice.spill)
     varying = varying_tensors(graph) if choice.points > 1 else frozenset()
     problems, mappings, bounds = [], [], []
     for stage, streams, free in zip(parts, placement.streams, placement.free, strict=True):

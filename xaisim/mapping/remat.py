@@ -65,6 +65,18 @@ def recomputable(graph: Graph) -> tuple[str, ...]:
     )
 
 
+def stored(graph: Graph) -> tuple[str, ...]:
+    """Return the masks and indices that forward leaves to backward."""
+    return tuple(
+        node.name
+        for node in graph.nodes
+        if node.op in STORED_OPS
+        and not node.backward
+        and node.name not in graph.outputs
+        and any(user.backward for user in graph.users()[node.name])
+    )
+
+
 def read_again(graph: Graph, name: str) -> frozenset[str]:
     """Return what is loaded to compute a mask or index again."""
     cone = _cone(graph, name, _resting(graph))

@@ -20,11 +20,12 @@ from xaisim.mapping import tables as w
 from xaisim.mapping.choice import Choice
 from xaisim.mapping.hazards import check_buffers
 from xaisim.mapping.layout import Layout, Pieces, layout_of, pieces_of
-from xaisim.mapping.lower import Prices, price, run_walk
+from xaisim.mapping.lower import run_walk
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement
 from xaisim.mapping.plan import DEFAULT, Plan, plan_kernel
 from xaisim.mapping.ports import port_edges
+from xaisim.mapping.price import Prices, price
 from xaisim.mapping.prologue import prologue_rows
 from xaisim.mapping.remat import STORED_OPS
 from xaisim.mapping.reuse import reuse_edges
@@ -183,20 +184,23 @@ def _with_dram(
 
 
 def _with_dram_time(tiles: TileGraph, dram: Service, arch: Architecture) -> TileGraph:
-    """Put the DRAM's own cycles and bytes in the place of those of a bus."""
+    """Put the DRAM's own cycles and bytes in the place of those of a bus; the memory on the chip may take longer."""
     moves = np.array([seat.kind is Unit.DMA for seat in tiles.units])[tiles.unit]
     loads, stores = moves & (tiles.kind == Kind.LOAD), moves & (tiles.kind == Kind.STORE)
-    occupy = np.where(moves, arch.dma.issue_cycles + dram.occupancy_cycles, tiles.occupy_cycles)
+    busy = np.maximum(dram.occupancy_cycles, tiles.port_cycles)
+    occupy = np.where(moves, arch.dma.issue_cycles + busy, tiles.occupy_cycles)
     read, write = tiles.read_bytes.copy(), tiles.write_bytes.copy()
     read[loads, 0], write[stores, 0] = dram.bus_bytes[loads], dram.bus_bytes[stores]
-    hold = np.where(tiles.edge_kind == Edge.BUS, dram.occupancy_cycles[tiles.edge_from], tiles.edge_hold)
+    hold = np.where(tiles.edge_kind == Edge.BUS, busy[tiles.edge_from], tiles.edge_hold)
     return tiles._replace(occupy_cycles=occupy, read_bytes=read, write_bytes=write, edge_hold=hold)
 
 
 def _tile_graph(out: w.Out, plan: Plan, arch: Architecture) -> TileGraph:
     """Price the rows and add the edges of what they share: addresses, the bus and ports."""
     prices, a = price(out.row, plan, arch), out.allocation
-    ports, hold = port_edges(out, prices.read_bytes, prices.write_bytes, arch)
+    ports, hold, own = port_edges(out, prices, arch)
+    prices.port_cycles = np.maximum(prices.port_cycles, own)
+    prices.occupy_cycles = np.maximum(prices.occupy_cycles, own)
     others = np.concatenate([out.edge.T, reuse_edges(out)], axis=1)
     hold = np.concatenate([np.zeros(others.shape[1], np.int64), hold])
     allocations = Allocations(
@@ -223,6 +227,7 @@ def _columns(
         unit=unit,
         kind=rows[:, w.O_KIND],
         occupy_cycles=occupy,
+        port_cycles=prices.port_cycles,
         latency_cycles=prices.latency_cycles,
         macs=prices.macs,
         read_bytes=prices.read_bytes,

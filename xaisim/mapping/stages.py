@@ -17,8 +17,10 @@ from xaisim.ir.ops import VIEWS, Node
 from xaisim.ir.types import Bits, TensorType
 
 ARRAY_OPS = frozenset({"conv", "linear"})
-WINDOW_OPS = frozenset({"maxpool", "pool_index", "unpool", "avgpool", "upsample", "softmax_seed"})
-WHOLE_OPS = frozenset({"upsample", "softmax_seed"})
+WINDOW_OPS = frozenset(
+    {"maxpool", "pool_index", "unpool", "avgpool", "upsample", "softmax", "softmax_seed", "smallest"}
+)
+WHOLE_OPS = frozenset({"upsample", "softmax", "softmax_seed", "smallest"})
 """Those of which any output may read any place of the input's channel."""
 
 
@@ -108,7 +110,7 @@ def nest_of(stage: Stage) -> Nest:
     weight = stage.operand("weight")
     if node.op == "linear":
         return Nest(K, C * H * W, 1, 1, 1, 1, Window(1, 1, 0, 1, 1), Window(1, 1, 0, 1, 1))
-    if node.op in WHOLE_OPS:  # these maps are small
+    if node.op in WHOLE_OPS:
         return Nest(K, 1, P, Q, 1, 1, Window(H, 0, 0, 1, H), Window(W, 0, 0, 1, W))
     if node.op not in ("conv", "avgpool", "maxpool", "pool_index", "unpool"):
         return Nest(K, 1, P, Q, 1, 1, Window(1, 1, 0, 1, H), Window(1, 1, 0, 1, W))
@@ -138,6 +140,7 @@ class Source(NamedTuple):
     start: int
     stop: int
     offset: int
+    """Where the view reshapes, counted in elements of the tensor."""
     whole: bool
     """The view reshapes: any part of it may need any part of the tensor."""
 
@@ -151,7 +154,7 @@ class Views:
 
     def sources(self, name: str) -> list[Source]:
         """Return the tensors that ``name`` is made of, by channel range."""
-        channels = volume(self.types[name].shape)[0]
+        channels, height, width = volume(self.types[name].shape)
         node = self.nodes.get(name)
         if node is None:
             return [Source(name, 0, channels, 0, whole=False)]
@@ -159,9 +162,10 @@ class Views:
             return self._reshaped(node)
         if node.op == "slice":
             first, last = node.attrs["start"], node.attrs["stop"]
+            plane = height * width
             return [
                 Source(s.name, max(s.start, first) - first, min(s.stop, last) - first,
-                       s.offset + max(0, first - s.start), s.whole)
+                       s.offset + max(0, first - s.start) * (plane if s.whole else 1), s.whole)
                 for s in self.sources(node.args[0])
                 if s.start < last and first < s.stop
             ]  # fmt: skip
@@ -178,9 +182,12 @@ class Views:
         _, rows, columns = volume(node.type.shape)
         ratio = Fraction(height * width, rows * columns)
         return [
-            s._replace(start=int(s.start * ratio), stop=int(s.stop * ratio), whole=True)
+            s._replace(
+                start=int(s.start * ratio), stop=int(s.stop * ratio), whole=True,
+                offset=s.offset if s.whole else s.offset * int(np.prod(volume(self.types[s.name].shape)[1:])),
+            )
             for s in self.sources(node.args[0])
-        ]
+        ]  # fmt: skip
 
 
 class _Grouping:

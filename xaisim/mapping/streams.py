@@ -14,7 +14,7 @@ import numpy as np
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import Sram
-from xaisim.ir import softmax
+from xaisim.ir import selection, softmax
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.stages import Nest, Stage
 
@@ -88,8 +88,11 @@ def window_work(stage: Stage, nest: Nest) -> int:
     op = stage.anchor.op
     if op == "upsample":
         return 4  # two taps along each axis
-    if op == "softmax_seed":
+    if op in ("softmax", "softmax_seed"):
         return softmax.WORK
+    source = stage.operand("input")
+    if op == "smallest" and source is not None:
+        return selection.passes(source.type.element_bits)
     if op == "unpool":  # each output element is touched by the windows that cover it
         return -(-nest.R // nest.rows.dilation) * -(-nest.S // nest.columns.dilation)
     if op in ("maxpool", "avgpool", "pool_index"):
@@ -126,6 +129,8 @@ def relevant(stream: Stream, problem: Problem) -> str:
         dims = "KC"
     elif stream.halo and not problem.channelwise:
         dims = "CPQ"
+    elif stream.halo and problem.nest.rows.stride == 0:  # every output reads all of the channel
+        dims = "K"
     else:
         dims = "KPQ"
     return dims + "T" if stream.point else dims

@@ -113,6 +113,8 @@ class TileGraph(NamedTuple):
     """Index into ``units``."""
     kind: Array
     occupy_cycles: Array
+    port_cycles: Array
+    """The least that a row takes because of the ports of on-chip memories, contained in ``occupy_cycles``."""
     latency_cycles: Array
     """Cycles after the unit is free again until the result is there."""
     macs: Array

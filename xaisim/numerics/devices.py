@@ -164,11 +164,7 @@ class FixedDevice(FloatDevice):
 
     def compile(self, graph: Graph, feeds: Mapping[str, Array | Tensor]) -> Graph:
         """Quantise; tensors that another kernel left keep their format."""
-        given = {
-            name: feed.type.format
-            for name, feed in feeds.items()
-            if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint)
-        }
+        given = {name: self._entered(name, feeds.get(name)) for name in graph.inputs}
         key = (graph, tuple(given.items()))
         if key in self._compiled:
             return self._compiled[key]
@@ -185,6 +181,12 @@ class FixedDevice(FloatDevice):
             fixed = self.arrange(fixed)
         verify(fixed)
         return _remembered(self._compiled, key, fixed)
+
+    def _entered(self, name: str, feed: Array | Tensor | None) -> FixedPoint:
+        """Return an input's format: that of a tensor of this device, or the one that the host gives its numbers."""
+        if isinstance(feed, Tensor) and isinstance(feed.type.format, FixedPoint):
+            return feed.type.format
+        return self.formats.of(name, host=True)
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:
         """Quantise host data to the input's format; a tensor of this device is handed over as it is."""

@@ -195,6 +195,15 @@ def _named(name: str) -> Numerics:
     raise UserError(f"unknown numerics {name!r}; choices: {choices}{did_you_mean(name, NAMED_NUMERICS)}")
 
 
+def kind_of(name: str) -> str:
+    """Return the name of which the format is: of ``input@next`` and ``input@start`` that of ``input``.
+
+    What stands behind an @ tells tensors of one kind apart. They have one format, so that they can be compared and
+    copied without rounding: the one that the host gives the first of them.
+    """
+    return name.partition("@")[0]
+
+
 @dataclass(slots=True)
 class Ranges:
     """The largest magnitude seen of every tensor, in real numbers, and where it is asked how the values are spread."""
@@ -205,6 +214,7 @@ class Ranges:
 
     def see(self, name: str, values: Array) -> None:
         """Take note of one batch of a tensor."""
+        name = kind_of(name)
         magnitude = np.abs(values)
         seen = float(magnitude.max(initial=0) if self.percentile is None else np.percentile(magnitude, self.percentile))
         self.largest[name] = max(self.largest.get(name, 0.0), seen)
@@ -216,6 +226,8 @@ _ATTRIBUTIONS = frozenset(
     {"attribution", "input_x_gradient", "path.mean_gradient", "smooth.mean", "smooth.mean_square"}
 )
 _TABLES = frozenset({"path.alpha", "path.weight"})
+_SUMS = frozenset({"attribution.sum"})
+"""Sums that launches hand on: with a bit for every doubling of their number they lose nothing that the map shows."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +251,8 @@ class Formats:
         trips takes it up.
         """
         n = self.numerics
+        if kind_of(name) != name:
+            name, backward, signed, host = kind_of(name), False, True, True
         self.asked.add(name)
         own = self._own(name)
         if own.format is not None:
@@ -247,6 +261,8 @@ class Formats:
             width = n.path
         elif name in _ATTRIBUTIONS:
             width = n.attributions
+        elif name in _SUMS:
+            width = n.running_sum or n.attributions + _TRIP_BITS
         elif term and n.running_sum is not None:
             width = n.running_sum - _TRIP_BITS
         else:

@@ -83,9 +83,9 @@ class _Quantiser(GraphBuilder):
             self.need(arg, node)
         if node.op in _BOUNDS:
             self.exact(node)
-        elif node.op == "positive":
+        elif node.op in ("positive", "sign"):
             self.copy(node, args=(self.before_rounding(node.args[0]),))
-        elif node.op == "softmax_seed":
+        elif node.op in ("softmax", "softmax_seed"):
             frac = self.fixed(node.args[0]).frac
             exact = self.copy(node, name=f"{node.name}.exact", attrs={**node.attrs, "frac": frac})
             self.add(node.name, "requant", exact, from_frac=self.fixed(exact).frac, to=self.format_of(node))
@@ -161,13 +161,15 @@ class _Quantiser(GraphBuilder):
         return {"accumulator": limit} if bound.bit_length() + 1 > limit.psum_bits else {}
 
     def flows_on(self, node: Node) -> bool:
-        """Return whether the only reader is a sum that can take the exact value before it is rounded and stored.
+        """Return whether the exact value is handed on as it is: where the node is ``exact``, whoever reads it.
 
-        Of an addition's operands that is the one computed last: the sum happens where it comes out of the array. A
-        running sum takes products as they are; the width of any other sum depends on the weights' values, and so would
-        the traffic of a running sum of it.
+        Else the only reader is a sum that can take it before it is rounded and stored. Of an addition's operands that
+        is the one computed last: the sum happens where it comes out of the array. A running sum takes products as they
+        are; the width of any other sum depends on the weights' values, and so would the traffic of a sum of it.
         """
         users = self.users[node.name]
+        if node.attrs.get("exact"):
+            return True
         if len(users) != 1 or node.name in self.graph.outputs:
             return False
         if users[0].op == "accumulate":

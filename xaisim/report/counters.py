@@ -16,6 +16,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
 from xaisim.mapping.prologue import OVER_TRIPS
 from xaisim.report.cycles import Analysis
+from xaisim.simulate.critical import repeats
 
 
 class Counter(NamedTuple):
@@ -40,8 +41,12 @@ def counters(analysis: Analysis, arch: Architecture, points: int) -> dict[str, C
 
 
 def drawn_trips(analysis: Analysis) -> list[int]:
-    """Return the trips that the timeline shows, counted from 1: the first, and the one that all later ones repeat."""
-    return sorted({1, len(analysis.traces)})
+    """Return the trips that the timeline shows, counted from 1: the first, and the one that all later ones repeat.
+
+    Where they repeat the first, that is one trip.
+    """
+    count = len(analysis.traces)
+    return [1] if count == 1 or (count == 2 and repeats(analysis.traces)) else [1, count]
 
 
 def span_of(analysis: Analysis, trip: int) -> tuple[int, int]:
@@ -96,8 +101,10 @@ def _thinned(cycle: Array, value: Array, points: int) -> Counter:
     into = np.searchsorted(cycle, edges, side="right") - 1  # what holds when a window begins
     first = np.searchsorted(cycle, edges[:-1])
     most = np.array([value[a:b].max(initial=0) for a, b in zip(first, [*first[1:], len(cycle)], strict=True)])
-    most = np.maximum(most, value[into[:-1]])
-    return Counter(edges, {"bytes": np.append(most, value[-1])}, window)
+    held = np.append(np.maximum(most, value[into[:-1]]), value[-1])
+    changed = np.concatenate([[True], held[1:] != held[:-1]])
+    changed[-1] = True  # where the part ends
+    return Counter(edges[changed], {"bytes": held[changed]}, window)
 
 
 def _bus(analysis: Analysis, arch: Architecture, trip: int, points: int) -> Counter:

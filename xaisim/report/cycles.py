@@ -14,6 +14,7 @@ import numpy as np
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir.graph import Array
+from xaisim.mapping.price import array_terms
 from xaisim.mapping.schedule import stage_graph
 from xaisim.mapping.tiles import TileGraph, Unit
 from xaisim.report.report import CriticalPath, Gain, LaunchRow, LayerRow, PathCycles, PathPeriod, Report
@@ -181,6 +182,7 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
         for slacks in part.slack.values():
             np.minimum.at(spare, tiles.stage, slacks)
     on_path, stalls, spans = _stage_cycles(analysis), stage_stalls(analysis), stage_spans(analysis)
+    terms = array_terms(t.schedule.tiles, t.schedule.plan, arch)
     return [
         LayerRow(
             kernel=t.launch.kernel,
@@ -191,6 +193,7 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
             tiling=_tile_text(t, stage.index),
             macs=int(macs[stage.index]),
             array_cycles=int(busy[Unit.ARRAY, stage.index]),
+            array_terms=_times_trips(terms[stage.index], trips * t.count),
             vector_cycles=int(busy[Unit.VECTOR, stage.index]),
             dma_cycles=int(busy[Unit.DMA, stage.index]),
             dram_bytes=float(traffic[stage.index]),
@@ -202,6 +205,10 @@ def layer_rows(analysis: Analysis, arch: Architecture) -> list[LayerRow]:
         )
         for stage in t.schedule.stages
     ]
+
+
+def _times_trips(terms: dict[str, int] | None, trips: int) -> dict[str, int] | None:
+    return terms and {name: cycles * trips for name, cycles in terms.items()}
 
 
 def _bound(arch: Architecture, macs: int, dram_bytes: float) -> int:

@@ -264,6 +264,9 @@ class LayerRow(Part):
     tiling: str
     macs: int
     array_cycles: int
+    array_terms: dict[str, int] | None = None
+    """What these are spent on, in arrays with folds: ``load``, ``stream``, ``skew`` and ``drain`` of all folds, and
+    ``port``, what tiles take longer because of a memory port. They sum to ``array_cycles``."""
     vector_cycles: int
     dma_cycles: int
     dram_bytes: Real

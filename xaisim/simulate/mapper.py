@@ -21,7 +21,7 @@ from xaisim.mapping.choice import Choice, GivenMapping, kernel_key
 from xaisim.mapping.order import saturating
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.plan import Plan, plan_kernel
-from xaisim.mapping.remat import recomputable
+from xaisim.mapping.remat import recomputable, stored
 from xaisim.mapping.schedule import Schedule, check_dram, schedule_of, verify
 from xaisim.mapping.tiling import Objective
 from xaisim.simulate.clock import LoopTiming, time_schedule
@@ -85,6 +85,8 @@ def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architectur
                 best = min(best, rank.staying(best, choices.stay), key=score)
             if choices.recompute:
                 best = min(best, recomputing(graph, arch, best), key=score)
+            if choices.spill:
+                best = min(best, rank.spilling(best), key=score)
             found.append(best)
     if not found:
         assert rank.problem is not None
@@ -139,6 +141,17 @@ class _Ranking:
         """Return the best of a plan with each share of the memories for what stays over all trips."""
         return self.best([[replace(plan.choice, stay=share) for share in shares]])[-1]
 
+    def spilling(self, plan: Plan) -> Plan:
+        """Return a plan with all masks and indices in DRAM, for their room and time; itself where none is kept."""
+        kept = [name for name in stored(plan.graph) if name in plan.placement.resident]
+        if not kept:
+            return plan
+        try:
+            spill = tuple(sorted({*plan.choice.spill, *kept}))
+            return plan_kernel(self.graph, self.arch, replace(plan.choice, spill=spill))
+        except UserError:  # tiles of masks that travel may not fit
+            return plan
+
     def best(self, groups: Sequence[Sequence[Choice]]) -> list[Plan]:
         """Return the first plan that fits and the best of every group by the bound."""
         found: list[Plan] = []
@@ -172,16 +185,21 @@ class _Choices:
     points: Sequence[int] = (1,)
     recompute: bool = False
     """Whether to look for masks and indices to compute again."""
+    spill: bool = False
+    """Whether to try all of them in DRAM."""
 
 
 def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wish) -> _Choices:
     given = wish.given.kernel(kernel) if wish.given else None
     stages = wish.given.stages(kernel) if wish.given else ()
     base = Choice(wish.objective, stages=stages, source=wish.given.source if wish.given else "")
+    where = f"{base.source}: kernels.{kernel_key(kernel)}"
     if given is not None and given.recompute is not None:
-        base = replace(
-            base, recompute=_recomputed(graph, given.recompute, f"{base.source}: kernels.{kernel_key(kernel)}")
-        )
+        names = _named(given.recompute, recomputable(graph), f"{where}.recompute", "that backward can compute again")
+        base = replace(base, recompute=names)
+    if given is not None and given.spill is not None:
+        left = [name for name in stored(graph) if name not in base.recompute]
+        base = replace(base, spill=_named(given.spill, left, f"{where}.spill", "that backward reads from forward"))
     objectives = _TRIED[wish.objective] if wish.search else (wish.objective,)
     if arch.array.accumulator == "saturate" or not wish.search:  # the order of addition is the simplest mapping's
         return _Choices(base, ("latency",) if saturating(graph) else objectives)
@@ -203,21 +221,19 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
                 f"{base.source}: kernels.{kernel}: points_in_flight must divide the {trips} trips (got {points[0]})"
             )
     forms = (None, *range(len(arch.array.forms))) if len(arch.array.forms) > 1 else (None,)
-    recompute = given is None or given.recompute is None
-    return _Choices(base, objectives, forms, keeps, stays, points, recompute)
+    recompute, spill = (given is None or getattr(given, name) is None for name in ("recompute", "spill"))
+    return _Choices(base, objectives, forms, keeps, stays, points, recompute, spill)
 
 
-def _recomputed(graph: Graph, names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Return the masks and indices that a file wants computed again; raise ``UserError`` for one that cannot be."""
-    known = recomputable(graph)
-    for name in names:
+def _named(names: Sequence[str], known: Sequence[str], where: str, which: str) -> tuple[str, ...]:
+    """Return the masks and indices that a file names, sorted; raise ``UserError`` for a wrong or a repeated one."""
+    for index, name in enumerate(names):
         if name not in known:
             near = did_you_mean(name, known) or ";"
-            raise UserError(
-                f"{where}.recompute: no mask or index {name!r} that backward can compute again{near} choices: "
-                f"{', '.join(known) or 'none'}"
-            )
-    return tuple(sorted({*names}))
+            raise UserError(f"{where}: no mask or index {name!r} {which}{near} choices: {', '.join(known) or 'none'}")
+        if name in names[:index]:
+            raise UserError(f"{where}: {name} is listed twice")
+    return tuple(sorted(names))
 
 
 def _score(schedule: Schedule, timing: LoopTiming, arch: Architecture, objective: Objective) -> float:

@@ -179,21 +179,17 @@ def _faster_array_with_ports(tiles: TileGraph, _arch: Architecture, more: Fracti
     return tiles._replace(occupy_cycles=np.where(_on(tiles, Unit.ARRAY), shorter, tiles.occupy_cycles))
 
 
-def _faster_array(tiles: TileGraph, arch: Architecture, more: Fraction) -> TileGraph:
-    return _faster(tiles, arch, Unit.ARRAY, 0, more)
+def _faster_array(tiles: TileGraph, _arch: Architecture, more: Fraction) -> TileGraph:
+    return _faster(tiles, Unit.ARRAY, 0, more)
 
 
 def _faster_vector(tiles: TileGraph, arch: Architecture, more: Fraction) -> TileGraph:
-    return _faster(tiles, arch, Unit.VECTOR, arch.vector.pipeline_cycles, more)
+    return _faster(tiles, Unit.VECTOR, arch.vector.pipeline_cycles, more)
 
 
-def _faster(tiles: TileGraph, arch: Architecture, kind: Unit, constant: int, more: Fraction) -> TileGraph:
+def _faster(tiles: TileGraph, kind: Unit, constant: int, more: Fraction) -> TileGraph:
     """Shorten a unit's own work, all but a constant; a row is never shorter than its busiest memory port allows."""
-    rates = np.array([memory.bytes_per_cycle for memory in arch.on_chip])
-    ports = np.ceil(np.maximum(tiles.read_bytes, tiles.write_bytes)[:, 1:] / rates).max(axis=1).astype(np.int64)
     work = np.maximum(tiles.occupy_cycles - constant, 0)
     shorter = -(-work * more.denominator // more.numerator) + np.minimum(constant, tiles.occupy_cycles)
-    occupy = np.where(
-        _on(tiles, kind), np.maximum(shorter, np.minimum(ports, tiles.occupy_cycles)), tiles.occupy_cycles
-    )
+    occupy = np.where(_on(tiles, kind), np.maximum(shorter, tiles.port_cycles), tiles.occupy_cycles)
     return tiles._replace(occupy_cycles=occupy)

@@ -119,8 +119,9 @@ def window_values(node: Node, operands: list[Array], output: Box, held: Box) -> 
         return OPS["upsample"].evaluate(
             part, x, rows[:, output.h0 : output.h1], columns[:, output.w0 : output.w1]
         )  # fmt: skip
-    if node.op == "softmax_seed":
-        return OPS[node.op].evaluate(node, *operands)[..., output.w0 : output.w1]
+    if node.op in ("softmax", "softmax_seed", "smallest"):  # each tile is a part of what the whole input gives
+        whole = OPS[node.op].evaluate(node, *operands)
+        return whole[..., output.h0 : output.h1, output.w0 : output.w1]
     if node.op != "unpool":
         return OPS[node.op].evaluate(_local(node, output, held), *operands)
     # All that the windows reach, then the part of it that is asked for.

@@ -14,6 +14,8 @@ from xaisim.studies.study import Progress, Setting, Study
 STUDIES: dict[str, str] = {
     "gradcam": "Static GradCAM: what explaining costs beside inference",
     "edge": "Saliency, DeconvNet and guided backprop on three boards",
+    "smoothtaylor": "SmoothTaylor: noise, faithfulness and what they cost",
+    "idg": "Integrated Decision Gradients beside its rivals",
 }
 """Name and title."""
 

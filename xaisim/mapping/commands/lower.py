@@ -160,6 +160,7 @@ def _rows(work: Work, layer: Layer, soc: Soc, arch: Architecture) -> TileGraph:
         unit=np.tile(_UNIT_OF_ROW, tiles),
         kind=np.tile(_KIND_OF_ROW, tiles),
         occupy_cycles=occupy.ravel(),
+        port_cycles=np.zeros(n, np.int64),  # the caches' queues are in the durations
         latency_cycles=latency.ravel(),
         macs=macs.ravel(),
         read_bytes=reads.reshape(n, -1),

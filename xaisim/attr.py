@@ -1,0 +1,153 @@
+"""Captum's objects over simulated accelerators: the same names, arguments, defaults and shapes.
+
+    ig = IntegratedGradients("resnet18_tiny", arch="zcu104", numerics="fixed8")
+    maps, delta = ig.attribute(inputs, target=3, n_steps=50, return_convergence_delta=True)
+
+Inputs (N, C, H, W) are normalised as the network wants them: arrays, or torch tensors, which then come back.
+``device="float"`` is the float64 reference. Where Captum does something else on purpose, the docstring says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xaisim.api import attribute
+from xaisim.config import UserError
+from xaisim.ir.graph import Array
+
+Target = int | list[int] | Array | None
+
+
+class Attribution:
+    """What all objects share: a network, a machine, and numbers; arrays in, arrays out."""
+
+    explainer: ClassVar[str]
+
+    def __init__(
+        self, model: str = "resnet18_tiny", *, device: str = "fixed", arch: str = "pynq_z2", numerics: Any = "fixed16",
+        weights: str | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        """``model``, ``arch``, ``numerics``, ``weights`` and ``seed`` as for :func:`xaisim.explain`."""
+        self.settings: dict[str, Any] = {
+            "model": model, "device": device, "arch": arch, "numerics": numerics, "weights": weights, "seed": seed
+        }  # fmt: skip
+
+    def _attribute(self, inputs: Any, target: Any, **options: Any) -> Any:
+        x = _array(inputs)
+        found = attribute(x, explainer=self.explainer, target=_array(target), **self.settings, **options)
+        parts = found if isinstance(found, tuple) else (found,)
+        back = tuple(_like(part, inputs) for part in parts)
+        return back if isinstance(found, tuple) else back[0]
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.settings.items() if value is not None)
+        return f"{type(self).__name__}({given})"
+
+
+class Saliency(Attribution):
+    """Gradients of the class score (Simonyan et al. 2014)."""
+
+    explainer = "saliency"
+
+    def attribute(self, inputs: Any, target: Target = None, abs: bool = True) -> Any:
+        """Return gradients (N, C, H, W), their magnitudes unless ``abs`` is false."""
+        found = self._attribute(inputs, target)
+        return found.__abs__() if abs else found
+
+
+class InputXGradient(Attribution):
+    """Gradients times inputs (Shrikumar et al. 2016)."""
+
+    explainer = "input_x_gradient"
+
+    def attribute(self, inputs: Any, target: Target = None) -> Any:
+        """Return (N, C, H, W)."""
+        return self._attribute(inputs, target)
+
+
+class Deconvolution(Attribution):
+    """Gradients whose ReLUs pass what is positive (Zeiler and Fergus 2014); at every ReLU, not at modules alone."""
+
+    explainer = "deconvnet"
+
+    def attribute(self, inputs: Any, target: Target = None) -> Any:
+        """Return (N, C, H, W)."""
+        return self._attribute(inputs, target)
+
+
+class GuidedBackprop(Attribution):
+    """Gradients whose ReLUs pass positive gradients of positive inputs (Springenberg et al. 2015); at every ReLU."""
+
+    explainer = "guided_backprop"
+
+    def attribute(self, inputs: Any, target: Target = None) -> Any:
+        """Return (N, C, H, W)."""
+        return self._attribute(inputs, target)
+
+
+class IntegratedGradients(Attribution):
+    """Integrated Gradients (Sundararajan et al. 2017), multiplied by inputs minus baselines."""
+
+    explainer = "integrated_gradients"
+
+    def attribute(
+        self,
+        inputs: Any,
+        baselines: Any = None,
+        target: Target = None,
+        n_steps: int = 50,
+        method: str = "gausslegendre",
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+    ) -> Any:
+        """Return (N, C, H, W), and with ``return_convergence_delta`` the deltas (N,), too.
+
+        ``baselines`` is 0 by default. ``method`` is the quadrature, with Captum's names; ``riemann_trapezoid`` is the
+        trapezoid rule, whose weights sum to 1. Captum's do not: they are ``captum_trapezoid`` here.
+        """
+        return self._attribute(
+            inputs, target, baselines=_array(baselines), n_steps=n_steps, method=method,
+            internal_batch_size=internal_batch_size, return_convergence_delta=return_convergence_delta,
+        )  # fmt: skip
+
+
+class AnyMethod(Attribution):
+    """Every other method by its name here, with its options as keywords: ``AnyMethod("nuig", "cifar_cnn")``."""
+
+    def __init__(self, explainer: str, *arguments: Any, **settings: Any) -> None:
+        """``explainer`` is a name that ``xaisim list`` prints; the rest as for :class:`Attribution`."""
+        super().__init__(*arguments, **settings)
+        self.explainer = explainer  # type: ignore[misc]
+
+    def attribute(
+        self,
+        inputs: Any,
+        baselines: Any = None,
+        target: Target = None,
+        internal_batch_size: int | None = None,
+        return_convergence_delta: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Return what the method makes of each input, and with ``return_convergence_delta`` the deltas, too."""
+        return self._attribute(
+            inputs, target, baselines=_array(baselines), internal_batch_size=internal_batch_size,
+            return_convergence_delta=return_convergence_delta, **options,
+        )  # fmt: skip
+
+
+def _array(given: Any) -> Any:
+    """Return a torch tensor as an array; anything else as it is."""
+    if isinstance(given, tuple):
+        raise UserError("inputs, baselines and targets are single arrays: these networks have one input")
+    if hasattr(given, "detach"):
+        return given.detach().cpu().numpy()
+    return given
+
+
+def _like(found: Array, given: Any) -> Any:
+    """Return an array as what was given: a torch tensor of the same kind, or an array."""
+    if hasattr(given, "new_tensor"):
+        return given.new_tensor(np.asarray(found))
+    return found

@@ -1,0 +1,112 @@
+"""Methods side by side on pictures: maps in fixed point as a machine makes them, and what each costs there.
+
+bench = Bench(load_model("resnet18_tiny"), "ultra96_v2")
+made = bench.run(Contender("IG", "integrated_gradients", {"n_steps": 50}), sample, target=3)
+made.map, made.cycles, made.uj; bench.scores(batch)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from xaisim.attribution.device import Launch
+from xaisim.attribution.kernels import forward
+from xaisim.attribution.methods import METHODS
+from xaisim.config import load_data
+from xaisim.experiment import Experiment, Prepared, prepare
+from xaisim.flow import calibrated
+from xaisim.ir.graph import Array
+from xaisim.models.images import Sample
+from xaisim.models.load import Model
+from xaisim.numerics.devices import FixedDevice, FloatDevice
+from xaisim.simulate.program import time_program
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A method with its options, and the name it has in the study."""
+
+    name: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others."""
+        return f"{self.method} {sorted(self.options.items())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One explanation: its map (1, C, H, W) in real numbers, and what it took."""
+
+    map: Array
+    cycles: int
+    uj: float
+    gradients: int
+    """Backward passes, over all launches and trips."""
+
+
+class Bench:
+    """A network on a machine, its formats calibrated for every contender once."""
+
+    def __init__(self, model: Model, arch: str, *, numerics: str = "fixed16", weights: str | None = None) -> None:
+        self.model, self.arch, self.numerics, self.weights = model, arch, numerics, weights
+        self._ready: dict[str, tuple[Prepared, FixedDevice]] = {}
+        self._costs: dict[tuple[Launch, ...], tuple[int, float]] = {}
+
+    def prepared(self, contender: Contender) -> tuple[Prepared, FixedDevice]:
+        """Return a contender's experiment and the device that runs it."""
+        if contender.key not in self._ready:
+            wanted = {
+                "model": self.model.name, "weights": self.weights, "method": contender.method, "arch": self.arch,
+                "numerics": self.numerics, "options": dict(contender.options),
+            }  # fmt: skip
+            p = replace(prepare(load_data(Experiment, wanted)), model=self.model)
+            self._ready[contender.key] = (p, p.device(calibrated(p)[0]))
+        return self._ready[contender.key]
+
+    def run(self, contender: Contender, sample: Sample, target: int) -> Made:
+        """Explain a picture and time what was launched."""
+        p, device = self.prepared(contender)
+        device.program = []
+        found = METHODS[contender.method].run(device, self.model.graph, sample.x, target, **p.options).real()
+        program = tuple(device.program)
+        if program not in self._costs:
+            timing = time_program(program, p.arch, p.wish)
+            self._costs[program] = timing.cycles, sum(item.uj for item in timing.energy)
+        return Made(found, *self._costs[program], gradients=gradients(program))
+
+    def scores(self, pictures: Array) -> Array:
+        """Return the network's logits (N, classes) in fixed point, as the machine computes them."""
+        _, device = self.prepared(Contender("inference", "forward"))
+        made = device.launch(forward(self.model.graph), {"input": pictures}, trips=len(pictures))
+        device.program = []
+        return made[self.model.graph.outputs[0]].real()
+
+    def target(self, sample: Sample) -> int:
+        """Return the class that the machine predicts: the one that is explained."""
+        return int(self.scores(sample.x)[0].argmax())
+
+
+def gradients(program: tuple[Launch, ...]) -> int:
+    """Return how many backward passes a program has: trips of kernels that multiply backwards."""
+    return sum(launch.trips for launch in program if launch.graph.macs(backward=True) > 0)
+
+
+def float_map(model: Model, contender: Contender, p: Prepared, sample: Sample, target: int) -> Array:
+    """Return the same map in float64."""
+    return METHODS[contender.method].run(FloatDevice(), model.graph, sample.x, target, **p.options).real()
+
+
+def mean_interval(values: Array, *, resamples: int = 2000, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean over pictures with a bootstrap interval (percentiles; seeded, so always the same)."""
+    rng = np.random.default_rng(0)
+    values = np.asarray(values, np.float64)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(values.mean()), float(low), float(high)

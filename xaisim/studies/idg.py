@@ -1,0 +1,206 @@
+"""Integrated Decision Gradients: insertion and deletion beside its rivals, paired over pictures, and what each costs.
+
+study(Setting(quick=True), cells, progress)
+
+Maps and scores are computed in fixed point; cycles are those of the machine that makes the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from xaisim.metrics.faithfulness import deletion, insertion
+from xaisim.models.load import Model
+from xaisim.report.chart import Bars, Chart, Line, Panel
+from xaisim.studies.bench import Bench, Contender, mean_interval
+from xaisim.studies.cells import Cells
+from xaisim.studies.pictures import models_of, pictures
+from xaisim.studies.study import Cell, Progress, Setting, Study, Table
+
+TITLE = "Integrated Decision Gradients beside its rivals"
+SOURCE = (
+    "Walker, Jha, Chen and Ewetz 2023, arXiv 2305.20052: on ImageNet networks IDG has higher insertion and lower "
+    "deletion areas than IG, left-IG, Guided IG and AGI"
+)
+MODELS, ARCH = ("resnet18_tiny", "inception_v3_tiny"), "ultra96_v2"
+_STEPS = 50
+RIVALS = (
+    Contender("IDG", "idg", {"n_steps": _STEPS, "n_pilots": _STEPS}),
+    Contender("IG", "integrated_gradients", {"n_steps": _STEPS}),
+    Contender("left-IG", "left_ig", {"n_steps": _STEPS}),
+    Contender("Guided IG", "guided_ig", {"n_steps": _STEPS}),
+    Contender("AGI", "agi", {}),
+    Contender("IDGI", "idgi", {"n_steps": _STEPS}),
+)
+PILOTS, SAMPLES = (5, 10, 25, 50), (5, 10, 25, 50)
+_BATCH = 64
+Row = dict[str, Any]
+
+
+def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
+    """Judge every rival and every pair of pilots and samples on every picture."""
+    rows: list[Row] = []
+    for model in models_of(setting, MODELS[:1] if setting.quick else MODELS):
+        for arch in setting.archs or (ARCH,):
+            rows += _rows(model, arch, setting, cells, progress)
+    return _study(setting, rows)
+
+
+def contenders(*, quick: bool) -> list[Contender]:
+    """Return the rivals, and IDG with fewer pilots and samples."""
+    pilots, samples = (PILOTS[1:3], SAMPLES[1:3]) if quick else (PILOTS, SAMPLES)
+    few = [Contender(f"IDG {n}/{m}", "idg", {"n_pilots": n, "n_steps": m}) for n in pilots for m in samples]
+    return [*RIVALS, *few]
+
+
+def _rows(model: Model, arch: str, setting: Setting, cells: Cells, progress: Progress) -> list[Row]:
+    bench = Bench(model, arch, weights=setting.weights)
+    samples, all = pictures(model, setting, 100, 8), contenders(quick=setting.quick)
+    rows = []
+    for number, contender in enumerate(all):
+        for place, sample in enumerate(samples):
+            progress(f"{model.name}: {contender.name}", number * len(samples) + place, len(all) * len(samples))
+            key = ("idg", model.name, model.weights, arch, contender.key, sample.name)
+            found = cells.get(key, lambda c=contender, s=sample: judged(bench, c, s))  # type: ignore[misc]
+            rows.append({"model": model.name, "name": contender.name, **found})
+    return rows
+
+
+def judged(bench: Bench, contender: Contender, sample: Any) -> Row:
+    """Return the areas of insertion and deletion of one map, and what it cost."""
+    target = bench.target(sample)
+    made = bench.run(contender, sample, target)
+    return {
+        "insertion": insertion(bench.scores, sample.x, made.map, target, batch_size=_BATCH).area,
+        "deletion": deletion(bench.scores, sample.x, made.map, target, batch_size=_BATCH).area,
+        "cycles": made.cycles,
+        "uj": made.uj,
+        "gradients": made.gradients,
+    }
+
+
+# --- the outcome ------------------------------------------------------------------------------------------------------
+
+
+def column(rows: Sequence[Row], model: str, name: str, key: str) -> np.ndarray:
+    """Return one figure of one contender on one network, a value per picture, in the order of pictures."""
+    return np.array([r[key] for r in rows if (r["model"], r["name"]) == (model, name)], np.float64)
+
+
+def _study(setting: Setting, rows: list[Row]) -> Study:
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    pairs = [pair for model in models for pair in paired(rows, model)]
+    better = sum(pair["verdict"] == "IDG" for pair in pairs)
+    worse = sum(pair["verdict"] == "rival" for pair in pairs)
+    cheapest = {model: cheapest_alike(rows, model) for model in models}
+    verdict = [
+        f"IDG is better in {better} of {len(pairs)} paired comparisons, worse in {worse}; else the interval holds 0",
+        *(f"{model}: {name} keeps IDG's quality with {r:.2g}x fewer cycles" for model, (name, r) in cheapest.items()),
+    ]
+    tables = (_quality(rows, models), _pairs_table(pairs), _sweep(rows, models))
+    headline = {"comparisons": len(pairs), "idg_better": better, "idg_worse": worse,
+                **{f"cheapest_{model}": ratio for model, (_, ratio) in cheapest.items()}}  # fmt: skip
+    return Study("idg", TITLE, SOURCE, tuple(verdict), tables, _chart(rows, models), headline, asdict(setting))
+
+
+def paired(rows: Sequence[Row], model: str) -> list[dict[str, Any]]:
+    """Return IDG minus each rival, picture by picture, with bootstrap intervals of the mean difference."""
+    found = []
+    for rival in RIVALS[1:]:
+        for key, sign in (("insertion", 1), ("deletion", -1)):
+            difference = column(rows, model, "IDG", key) - column(rows, model, rival.name, key)
+            mean, low, high = mean_interval(difference)
+            gain = (low * sign, high * sign)
+            verdict = "IDG" if min(gain) > 0 else "rival" if max(gain) < 0 else "neither"
+            found.append({"model": model, "rival": rival.name, "key": key, "mean": mean, "low": low, "high": high,
+                          "won": float((difference * sign > 0).mean()), "verdict": verdict})  # fmt: skip
+    return found
+
+
+def cheapest_alike(rows: Sequence[Row], model: str) -> tuple[str, float]:
+    """Return the cheapest IDG whose insertion and deletion are not worse, and how many times cheaper it is.
+
+    Not worse: the 95 % interval of the paired difference holds zero, or lies on the better side.
+    """
+    full = float(column(rows, model, "IDG", "cycles").mean())
+    best = ("IDG", 1.0)
+    for name in dict.fromkeys(r["name"] for r in rows if r["name"].startswith("IDG ")):
+        worse = False
+        for key, sign in (("insertion", 1), ("deletion", -1)):
+            difference = (column(rows, model, name, key) - column(rows, model, "IDG", key)) * sign
+            worse |= mean_interval(difference)[2] < 0
+        ratio = full / float(column(rows, model, name, "cycles").mean())
+        if not worse and ratio > best[1]:
+            best = (name, ratio)
+    return best
+
+
+def _quality(rows: list[Row], models: Sequence[str]) -> Table:
+    cells: list[tuple[Cell, ...]] = []
+    for model in models:
+        for rival in RIVALS:
+            parts: list[Cell] = [model, rival.name]
+            for key in ("insertion", "deletion"):
+                mean, low, high = mean_interval(column(rows, model, rival.name, key))
+                parts += [mean, f"{low:.3g} to {high:.3g}"]
+            parts += [float(column(rows, model, rival.name, k).mean()) / u for k, u in (("cycles", 1e6), ("uj", 1e3))]
+            cells.append((*parts, float(column(rows, model, rival.name, "gradients").mean())))
+    count = len(column(rows, models[0], "IDG", "insertion"))
+    note = (
+        f"Means over {count} pictures with 95 % bootstrap intervals. Insertion starts from a blurred picture and "
+        "should be high, deletion replaces by the mean and should be low; probabilities of the explained class. "
+        f"{_STEPS} points for every path method, {_STEPS} pilots for IDG; AGI as published, with all other classes."
+    )
+    columns = ("network", "method", "insertion", "95 %", "deletion", "95 %", "million cycles", "mJ", "gradients")
+    return Table("Quality and cost", note, columns, cells)
+
+
+def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
+    cells: list[tuple[Cell, ...]] = [
+        (
+            p["model"],
+            p["rival"],
+            p["key"],
+            p["mean"],
+            f"{p['low']:.3g} to {p['high']:.3g}",
+            100 * p["won"],
+            p["verdict"],
+        )
+        for p in pairs
+    ]
+    note = "IDG minus its rival on the same picture. *Better*: whose side the whole interval lies on."
+    columns = ("network", "rival", "area", "mean difference", "95 %", "IDG wins, %", "better")
+    return Table("Paired differences", note, columns, cells)
+
+
+def _sweep(rows: list[Row], models: Sequence[str]) -> Table:
+    cells: list[tuple[Cell, ...]] = []
+    for model in models:
+        for name in dict.fromkeys(r["name"] for r in rows if r["name"].startswith("IDG")):
+            means = [float(column(rows, model, name, key).mean()) for key in ("insertion", "deletion", "cycles")]
+            cells.append((model, name, means[0], means[1], means[2] / 1e6))
+    note = "IDG N/M: N pilots (forward only) and M samples; IDG alone has as many of both as its rivals have points."
+    return Table(
+        "Pilots and samples", note, ("network", "pilots/samples", "insertion", "deletion", "million cycles"), cells
+    )
+
+
+def _chart(rows: list[Row], models: Sequence[str]) -> Chart:
+    names = [rival.name for rival in RIVALS]
+    panels = []
+    for key, wish in (("insertion", "higher"), ("deletion", "lower")):
+        bars = [Bars(model, [float(column(rows, model, name, key).mean()) for name in names]) for model in models]
+        panels.append(Panel(f"{key}, {wish} is better", "", "area", bars, names))
+    model = models[0]
+    few = [name for name in dict.fromkeys(r["name"] for r in rows) if name.startswith("IDG ")]
+    lines = [
+        Line(f"{label}", [float(column(rows, model, n, "cycles").mean()) / 1e6 for n in group],
+             [float(column(rows, model, n, "insertion").mean()) for n in group], joined=False)
+        for label, group in (("IDG, fewer pilots and samples", few), *((name, [name]) for name in names))
+    ]  # fmt: skip
+    panels.append(Panel(f"insertion and cost, {model}", "million cycles", "insertion area", lines, log_x=True))
+    return Chart(TITLE, panels)
