@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument(
         "--preset", action="append", help="name or file; may be repeated; default: all that are shipped"
     )
-    parser.add_argument("--method", action="append", choices=list(METHODS), help="may be repeated; default: all seven")
+    parser.add_argument("--method", action="append", choices=list(METHODS), help="may be repeated; default: all")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, help="methods at a time; default: one per core"
     )

@@ -37,13 +37,23 @@ from xaisim.simulate.memory_check import Checked, Run, check
 from xaisim.validate.executor import NETWORKS, table
 
 Array = np.ndarray
-OPTIONS: dict[str, dict[str, Any]] = {
-    "integrated_gradients": {"n_steps": 4},
+SHORT: dict[str, dict[str, Any]] = {
     "guided_ig": {"n_steps": 1},
     "agi": {"k_classes": 1, "max_iter": 2},
+    "adaptive_smooth_taylor": {"n_iterations": 1},
 }
 CHOICES = [Choice(keep=0.5), Choice(points=2, stay=0.5), Choice(keep=0.5, stay=0.25, points=4)]
-METHOD_NAMES = [name for name in METHODS if name != "gradcam"]
+
+
+def options_of(method: str, graph: Graph) -> dict[str, Any]:
+    """Return options for a short run on a random network: at most four of what is repeated, a layer, baselines."""
+    options = METHODS[method].few(4) | SHORT.get(method, {})
+    known = METHODS[method].options
+    if "layer" in known:
+        options["layer"] = [node.name for node in graph.nodes if len(node.type.shape) == 3][-1]
+    if "baselines" in known:
+        options["baselines"] = np.random.default_rng(1).normal(size=(3, *graph.inputs["input"].shape))
+    return options
 
 
 @given(data=st.data(), graph=networks(layers=4, side=9, channels=5), arch=machines(), chosen=numerics())
@@ -51,12 +61,12 @@ def test_a_random_network_on_a_random_machine_gives_the_same_bits(
     data: Any, graph: Graph, arch: Architecture, chosen: Numerics
 ) -> None:
     """With maps that stay and several points in flight where the order of addition is not part of the bits."""
-    method = data.draw(st.sampled_from(METHOD_NAMES))
+    method = data.draw(st.sampled_from(list(METHODS)))
     free = arch.array.accumulator != "saturate"
     choice = data.draw(st.sampled_from([Choice(), *(CHOICES if free else [])]))
     x = np.random.default_rng(0).normal(size=(1, *graph.inputs["input"].shape))
     try:
-        for run in recorded(graph, arch, method, chosen, x, **OPTIONS.get(method, {})):
+        for run in recorded(graph, arch, method, chosen, x, **options_of(method, graph)):
             own = choice if run.trips > 1 else replace(choice, points=1)
             schedule = schedule_of(plan_kernel(run.graph, arch, own), arch, sync=run.sync)
             verify(schedule, arch)

@@ -303,7 +303,7 @@ def test_attribute_returns_float64_maps_one_per_sample(explainer: str, device: A
     options = METHODS[explainer].few(2)
     maps = attribute(X, explainer=explainer, device=device, **options, **CNN)
     assert maps.dtype == np.float64
-    assert maps.shape == ((3, 1, 32, 32) if explainer == "gradcam" else X.shape)
+    assert maps.shape == ((3, 1, 32, 32) if explainer in ("gradcam", "gradcam_plus_plus", "layercam") else X.shape)
     alone = attribute(X[1:2], explainer=explainer, device=device, **options, **CNN)
     assert np.array_equal(alone, maps[1:2])
 

@@ -139,7 +139,8 @@ def attribute(
 
     ``baselines``, ``target``, ``n_steps``, ``method`` (the quadrature), ``internal_batch_size`` and
     ``return_convergence_delta`` mean what they mean in Captum; the default rule here is ``riemann_middle``.
-    As there, ``baselines`` is 0 by default, the mean picture after normalisation; a name (``black``) works too.
+    As there, ``baselines`` is 0 by default, the mean picture after normalisation; a name (``black``) works too. For
+    Expected Gradients it is any number of pictures, which all samples draw from.
     ``explainer`` names the attribution method and ``device`` the arithmetic. Deltas are Σ attribution − (F(x) − F(x')),
     one per sample, with F in float64. Raises :class:`UserError` for anything wrong with the arguments.
     """
@@ -150,6 +151,8 @@ def attribute(
         raise UserError(f"internal_batch_size must be at least 1, got {internal_batch_size}")
     choose("device", device, ("fixed", "float"))
     x = _checked_inputs(inputs, p)
+    if "baselines" in p.options and baselines is not None:
+        p, baselines = replace(p, options={**p.options, "baselines": _many_starts(baselines, p)}), None
     starts = _starts(baselines, x, p)
     chosen = METHODS[explainer]
     if return_convergence_delta and not chosen.complete:
@@ -206,6 +209,20 @@ def _starts(baselines: Array | float | str | None, x: Array, p: Prepared) -> Arr
         starts = np.array(np.broadcast_to(np.asarray(start, np.float64), x.shape))
     except (TypeError, ValueError):
         raise UserError(f"baselines must be a number or have the inputs' shape {x.shape}") from None
+    if not np.isfinite(starts).all():
+        raise UserError("baselines must be finite numbers")
+    return starts
+
+
+def _many_starts(baselines: Array | float | str, p: Prepared) -> Array:
+    """Return pictures (M, C, H, W) that paths may begin at."""
+    shape = ", ".join(map(str, p.model.input_shape))
+    try:
+        starts = np.asarray(baselines, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"baselines must be an array of numbers of shape (M, {shape})") from None
+    if starts.ndim != 4 or starts.shape[1:] != p.model.input_shape or len(starts) == 0:
+        raise UserError(f"baselines must have shape (M, {shape}), got {starts.shape}")
     if not np.isfinite(starts).all():
         raise UserError("baselines must be finite numbers")
     return starts

@@ -34,9 +34,6 @@ class Backward(GraphBuilder):
         if f"{owner.name}.{op}" in self.kept:
             return f"{owner.name}.{op}"
         if (op, owner.name) not in self.stored:
-            for node in self.nodes:  # an earlier differentiation may have stored it
-                if (node.op, node.args, node.attrs, node.backward) == (op, (source,), attrs, False):
-                    return node.name
             self.backward = False
             self.add(self.names.fresh(f"{owner.name}.{op}"), op, source, layer=owner.layer, **attrs)
             self.backward = True

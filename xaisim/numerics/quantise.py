@@ -164,7 +164,8 @@ class _Quantiser(GraphBuilder):
         """Return whether the exact value is handed on as it is: where the node is ``exact``, whoever reads it.
 
         Else the only reader is a sum that can take it before it is rounded and stored. Of an addition's operands that
-        is the one computed last: the sum happens where it comes out of the array.
+        is the one computed last: the sum happens where it comes out of the array. A running sum takes products as they
+        are; the width of any other sum depends on the weights' values, and so would the traffic of a sum of it.
         """
         users = self.users[node.name]
         if node.attrs.get("exact"):
@@ -172,7 +173,7 @@ class _Quantiser(GraphBuilder):
         if len(users) != 1 or node.name in self.graph.outputs:
             return False
         if users[0].op == "accumulate":
-            return self.formats.numerics.running_sum is None
+            return self.formats.numerics.running_sum is None and node.op == "mul"
         return users[0].op in ("add", "sub") and node.name == max(users[0].args, key=lambda arg: self.order[arg])
 
     def before_rounding(self, name: str) -> str:
