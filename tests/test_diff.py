@@ -179,7 +179,8 @@ def test_both_runs_are_those_of_the_devices_alone(method: str) -> None:
     result = prepared.run(device, 0)
     assert isinstance(result, TwinTensor)
     np.testing.assert_array_equal(result.values, prepared.run(prepared.device("a"), 0).values)
-    np.testing.assert_array_equal(result.twin.values, prepared.run(prepared.device("b"), 0).values)
+    if not METHODS[method].stops:  # else the second one alone decides by its own numbers
+        np.testing.assert_array_equal(result.twin.values, prepared.run(prepared.device("b"), 0).values)
 
 
 def observed(prepared: Runs, side: str) -> dict[str, Array]:

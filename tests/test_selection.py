@@ -19,7 +19,7 @@ from xaisim.mapping.schedule import map_kernel
 from xaisim.mapping.tiles import Kind
 from xaisim.numerics.formats import Formats, Numerics
 from xaisim.numerics.quantise import quantise
-from xaisim.simulate.energy import energy_account
+from xaisim.simulate.energy import Repeated, energy_account
 
 NUMBERS = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=40)
 
@@ -89,7 +89,7 @@ def test_a_schedule_charges_a_pass_per_bit_and_one_more(bits: int) -> None:
     lanes, pipeline = arch.vector.lanes, arch.vector.pipeline_cycles
     spent = int(schedule.tiles.occupy_cycles[vector].sum())
     assert spent == elements * (bits + 1) // lanes + pipeline * int(vector.sum())
-    (operations,) = (item for item in energy_account([(schedule, 1)], arch) if item.component == "vector")
+    (operations,) = (item for item in energy_account([Repeated(schedule, 1)], arch) if item.component == "vector")
     assert (operations.what, operations.count) == (f"operation {bits} bit", elements * (bits + 1))
     read = dict(zip([m.name for m in arch.memories], schedule.tiles.read_bytes[vector].sum(axis=0), strict=True))
     assert read["activations"] == elements * (bits + 1) * bits / 8

@@ -23,6 +23,7 @@ from xaisim.ir.graph import Array, Graph, GraphBuilder, evaluate
 from xaisim.ir.types import Rounding, TensorType
 from xaisim.numerics.devices import FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
+from xaisim.numerics.mixed import MixedDevice
 from xaisim.simulate.memory_check import RecordingDevice
 
 Options = dict[str, Any]
@@ -348,3 +349,15 @@ def test_tensors_of_a_kind_have_one_format() -> None:
         assert formats.of("input@next", backward=True) == formats.of("input@start", host=True) == whole
         assert whole.high * whole.step >= 2.9
     assert ranges.largest == {"input": 3.0}
+
+
+@pytest.mark.parametrize(("method", "options"), [("guided_ig", {"n_steps": 6}), ("agi", {"max_iter": 3})])
+def test_halves_on_two_devices_read_each_other_s_points_as_numbers(method: str, options: Options) -> None:
+    """A point that a launch in fixed point left is no integer to a forward pass in float64."""
+    graph, x = small_network(2), np.random.default_rng(2).uniform(0, 1, size=(1, 2, 6, 5))
+    device = FixedDevice(fixed_device(method, graph, x, Numerics(), **options).formats, 48)
+    real = run(FloatDevice(), method, graph, x, 0, **options)
+    for halves in ((FloatDevice(), device), (device, FloatDevice())):
+        mixed = MixedDevice(*halves, graph)
+        found = METHODS[method].run(mixed, graph, x, 0, **options).real()
+        assert np.corrcoef(found.ravel(), real.ravel())[0, 1] > 0.99

@@ -38,7 +38,7 @@ def selection(shape: tuple[int, ...], count: int) -> Kernel:
     to the end and to ``aim``, unrounded.
     """
     b = GraphBuilder()
-    b.layer = "selection"
+    b.layer, b.backward = "selection", True
     for name in ("input", "input@start", "input@end", "step.gradient"):
         b.input(name, TensorType(shape))
     for name in ("path.alpha@least", "path.alpha@most"):
@@ -93,7 +93,7 @@ def movement(shape: tuple[int, ...]) -> Kernel:
     ``input`` is the point at which the gradient was taken.
     """
     b = GraphBuilder()
-    b.layer = "movement"
+    b.layer, b.backward = "movement", True
     for name in ("input", "input@caught", "input@aim", "step.gradient", "attribution.sum"):
         b.input(name, TensorType(shape))
     b.input("path.alpha@share", TensorType(()))

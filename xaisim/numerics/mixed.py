@@ -37,11 +37,13 @@ class MixedDevice(Recorder):
         if not forward_nodes(back, self.network):
             entered = {name: self.backward.enter(feeds[name], back.inputs[name].format) for name in back.inputs}
             return self.backward.run(kernel.name, back, entered, trips)
-        front = self.forward.compile(kernel.graph, feeds)
+        # What earlier launches left is in the backward device's numbers; the forward one reads it as from the host.
+        real = {name: feed.real() if isinstance(feed, Tensor) else feed for name, feed in feeds.items()}
+        front = self.forward.compile(kernel.graph, real)
         first, second = halves(front, back, self.network)
         arrays = [
-            {name: device.enter(feeds[name], half.inputs[name].format) for name in half.inputs if name in feeds}
-            for device, half in ((self.forward, first), (self.backward, second))
+            {name: device.enter(own[name], half.inputs[name].format) for name in half.inputs if name in own}
+            for device, half, own in ((self.forward, first, real), (self.backward, second, feeds))
         ]
         crossing = [name for name in second.inputs if name in first.outputs]
         types = (front.types(), back.types())
@@ -72,7 +74,8 @@ def forward_nodes(graph: Graph, network: frozenset[str]) -> set[str]:
     needed: set[str] = set()
     found: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.name in network or node.op in ("positive", "pool_index") or node.name in needed:
+        stored = node.op in ("positive", "pool_index") and not node.backward
+        if node.name in network or stored or node.name in needed:
             found.add(node.name)
             needed.update(node.args)
     return found
