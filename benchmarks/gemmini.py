@@ -1,9 +1,11 @@
 """Layers on Gemmini's RTL beside our cycles, each row with its own mapping and buffers.
 
-    python benchmarks/gemmini.py [CSV] [--rows] [--json] [--system NAME]
+    python benchmarks/gemmini.py [CSV] [--rows] [--json] [--skip] [--tile-machine] [--system NAME]
 
 CSV has the columns of ``xaisim/validate/data/gemmini_rtl.csv``, which is read by default. ``--json`` prints
-``mape_pct`` and ``median_pct`` over all rows; with ``--rows`` the rows too.
+``mape_pct`` and ``median_pct`` over all rows; with ``--rows`` the rows too. A row that cannot be timed ends the
+command; with ``--skip`` it is named on stderr and under ``skipped``. ``--tile-machine`` times each row's layer as
+``xaisim profile`` does, too.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 from xaisim.config import UserError
+from xaisim.hardware.architecture import load_architecture
 from xaisim.hardware.soc import load_soc
-from xaisim.validate.gemmini import SHIPPED, SYSTEM, Timed, groups, read_rows, summary, time_rows
+from xaisim.validate.gemmini import SHIPPED, SYSTEM, Timed, groups, read_good_rows, read_rows, summary, time_rows
+from xaisim.validate.gemmini_tiles import tile_machine_cycles
 
 
-def as_dict(timed: Timed) -> dict[str, object]:
+def as_dict(timed: Timed, tile_machine: int | None) -> dict[str, object]:
     """Return a row as plain data."""
     row = timed.row
+    more = {} if tile_machine is None else {"tile_machine_cycles": tile_machine}
     return {
         "row": row.number,
         **row.layer._asdict(),
@@ -32,10 +37,11 @@ def as_dict(timed: Timed) -> dict[str, object]:
         "rtl_cycles": row.rtl_cycles,
         "cycles": timed.cycles,
         "error_pct": round(100 * timed.error, 3),
+        **more,
     }
 
 
-def print_tables(timed: list[Timed], *, rows: bool) -> None:
+def print_tables(timed: list[Timed], tiles: list[int] | list[None], *, rows: bool) -> None:
     """Print errors by measured program, and row by row if asked."""
     console = Console()
     table = Table("accumulator × scratchpad", "rows", "mean %", "median %", "worst %")
@@ -43,10 +49,10 @@ def print_tables(timed: list[Timed], *, rows: bool) -> None:
         found = summary(members)
         table.add_row(name, str(found.rows), *(f"{x:.1f}" for x in found[1:]))
     if rows:
-        for t in timed:
-            console.print(
-                f"{t.row.number:4d} {t.row.rtl_cycles:12.0f} {t.cycles:12d} {100 * t.error:+7.1f} %  {t.row.nest}"
-            )
+        for t, generic in zip(timed, tiles, strict=True):
+            other = "" if generic is None else f"{generic:12d}"
+            ours = f"{t.row.rtl_cycles:12.0f} {t.cycles:12d} {100 * t.error:+7.1f} % {other}"
+            console.print(f"{t.row.number:4d} {ours} {t.row.nest}")
     console.print(table)
 
 
@@ -56,19 +62,31 @@ def main() -> int:
     parser.add_argument("csv", nargs="?", default=str(SHIPPED), metavar="CSV")
     parser.add_argument("--rows", action="store_true", help="every row, not only the summary")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--skip", action="store_true", help="leave rows out that cannot be timed, and name them")
+    parser.add_argument("--tile-machine", action="store_true", help="each row on the machine of xaisim profile, too")
     parser.add_argument("--system", default=SYSTEM, help="a system of arch_configs/soc, or a file")
     options = parser.parse_args()
     try:
         soc = load_soc(options.system)
-        timed = time_rows(read_rows(options.csv, soc), soc)
+        rows, skipped = read_good_rows(options.csv, soc) if options.skip else (read_rows(options.csv, soc), [])
+        timed = time_rows(rows, soc)
+        arch = load_architecture(soc.architecture)
+        wanted = options.rows or options.tile_machine
+        tiles = [tile_machine_cycles(row.layer, arch) if options.tile_machine else None for row in rows]
     except UserError as error:
-        print(error, file=sys.stderr)
+        for problem in str(error).splitlines():
+            print(f"error: {problem}", file=sys.stderr)
         return 2
+    if skipped:
+        print(f"skipped {len(skipped)} of {len(skipped) + len(rows)} rows of {options.csv}", file=sys.stderr)
+        for refused in skipped:
+            print(f"skipped: {refused.reason}", file=sys.stderr)
     if options.json:
-        found = summary(timed)._asdict()
-        print(json.dumps({**found, **({"by_row": [as_dict(t) for t in timed]} if options.rows else {})}))
+        found = {**summary(timed)._asdict(), "skipped": [refused._asdict() for refused in skipped]}
+        by_row = [as_dict(t, generic) for t, generic in zip(timed, tiles, strict=True)]
+        print(json.dumps({**found, **({"by_row": by_row} if wanted else {})}))
     else:
-        print_tables(timed, rows=options.rows)
+        print_tables(timed, tiles, rows=wanted)
     return 0
 
 

@@ -35,13 +35,15 @@ def draw_timeline(launch: TimedLaunch, width: int) -> Image.Image:
         top = 50 + int(unit) * ROW
         colour = ImageColor.getrgb(PHASE_COLOURS[phase_of(stages[stage])])
         draw.rectangle((left, top, MARGIN + LABEL + int(end) * scale, top + ROW - 10), fill=colour, outline="white")
-    _legend(draw, 50 + 3 * ROW, int(info.end.max()))
+    _legend(draw, 50 + 3 * ROW, int(info.end.max()), {phase_of(stages[stage]) for stage in info.stage})
     return strip
 
 
-def _legend(draw: ImageDraw.ImageDraw, top: int, cycles: int) -> None:
+def _legend(draw: ImageDraw.ImageDraw, top: int, cycles: int, drawn: set[str]) -> None:
     x = MARGIN + LABEL
     for phase, colour in PHASE_COLOURS.items():
+        if phase not in drawn:
+            continue
         draw.rectangle((x, top + 10, x + 16, top + 26), fill=colour)
         draw.text((x + 24, top + 7), phase, fill=FAINT, font=ImageFont.load_default(16))
         x += 44 + int(draw.textlength(phase, font=ImageFont.load_default(16)))

@@ -9,6 +9,7 @@ import pytest
 import xaisim
 from xaisim.report.cycle_figures import (
     CYCLE_COLOURS,
+    bandwidth_figure,
     cycles_figure,
     path_figure,
     roofline_figure,
@@ -78,6 +79,17 @@ def test_every_layer_that_multiplies_is_a_point_below_the_roof(report: Report) -
         )
 
 
+def test_every_layer_that_multiplies_nothing_is_a_point_below_the_bandwidth(report: Report) -> None:
+    figure, bandwidth = bandwidth_figure(report), report.run.arch.dram.bytes_per_cycle
+    assert figure is not None
+    points = [point for trace in figure["data"][1:] for point in zip(trace["y"], trace["text"], strict=True)]
+    rows = [row for row in report.layers if not row.macs]
+    assert len(points) == len(rows)
+    assert all(0 <= speed <= bandwidth * (1 + 1e-9) for speed, _ in points)
+    assert {row.stage for row in rows} == {text.split("<br>")[0].split(": ")[1] for _, text in points}
+    assert 'data-figure="bandwidth"' in page_html(report)
+
+
 def test_bars_of_sensitivity_are_the_shares_saved(report: Report) -> None:
     figure = sensitivity_figure(report)
     assert [trace["name"] for trace in figure["data"]] == [
@@ -94,7 +106,11 @@ def test_the_sentences_name_the_largest_gains_and_the_furthest_layers(report: Re
     first = report.sensitivity[0]
     assert first.cycles is not None
     assert gains_text(report).startswith(f"{first.resource} saves {1 - first.cycles / report.cycles.total:.1%}")
-    assert gains_text(report.model_copy(update={"sensitivity": ()})) == "any one resource saves less than 0.1%"
+    assert gains_text(report.model_copy(update={"sensitivity": ()})) == (
+        "any one resource saves less than 0.1%; sizes of memories need --remap"
+    )
+    again = tuple(gain.model_copy(update={"remapped_cycles": gain.cycles}) for gain in report.sensitivity)
+    assert "--remap" not in gains_text(report.model_copy(update={"sensitivity": again}))
     assert layers_text(report).count("%") == 3
 
 

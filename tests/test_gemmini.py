@@ -22,6 +22,7 @@ from xaisim.hardware.soc import Soc, load_soc
 from xaisim.mapping.commands.caches import HIT, _touch
 from xaisim.mapping.commands.lower import ARRAY_ROW, LOAD_ROW, STORE_ROW, conv_shape, lower_nest
 from xaisim.mapping.commands.nest import (
+    MOST_TILES,
     Layer,
     Level,
     Loop,
@@ -35,7 +36,7 @@ from xaisim.mapping.commands.nest import (
 from xaisim.mapping.commands.products import WindowRates, product_cycles
 from xaisim.mapping.commands.transfers import merge_cycles
 from xaisim.simulate.clock import run_trip
-from xaisim.validate import gemmini
+from xaisim.validate import gemmini, gemmini_tiles
 
 SOC = load_soc("gemmini_16")
 LINE = "L3[WIO] P2 K4 - L2[WI] N1 K16X - L1[O] C4 P8 C16X - L0[W] Q2 P4"
@@ -115,6 +116,36 @@ def test_a_nest_that_does_not_do_its_layer_is_refused_with_rule_and_value(
     with pytest.raises(NestError) as error:
         check(line, **changes)
     assert told in str(error.value)
+
+
+def test_doubled_spaces_are_read_as_one_and_written_as_one() -> None:
+    assert str(parse_nest("  " + LINE.replace(" - ", "  -  ").replace("] ", "]  ").replace("P8 ", "P8  "))) == LINE
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "told"),
+    [
+        ("P10000000 K10000000", {"P": 10**7, "K": 16 * 10**7}, "at most 262144 tiles (got 100000000000000)"),
+        ("P1000 K16", {"P": 1000, "K": 256, "C": 10**6, "stride": 100}, "17179869184 bytes (got 10272000256000)"),
+        ("P1 K1", {"P": 1, "K": 16, "Q": 1, "stride": 10**9}, "17179869184 bytes (got "),
+    ],
+)
+def test_a_nest_too_large_to_walk_is_refused_before_anything_is_allocated(
+    line: str, changes: dict[str, int], told: str
+) -> None:
+    layer = Layer(1, 16, 16, 1, 1, 1, 1, 1)._replace(**changes)
+    with pytest.raises(NestError) as error:
+        check(f"L3[WIO] {line} - L2[WI] K16X - L1[O] C{layer.C} - L0[W] Q1", layer, size=1 << 60)
+    assert told in str(error.value)
+
+
+def test_every_shipped_row_is_far_from_the_largest_that_is_walked() -> None:
+    rows = gemmini.read_rows()
+    assert max(len(lower_tiles(row)) for row in rows) * 16 <= MOST_TILES
+
+
+def lower_tiles(row: gemmini.Row) -> range:
+    return range(np.prod([loop.extent for loop in row.nest.outer], dtype=int))
 
 
 def test_tiles_follow_the_order_of_the_nest_and_cover_every_dimension_once() -> None:
@@ -215,8 +246,8 @@ def test_a_nest_moves_and_multiplies_what_its_loops_say(nest: Nest, layer: Layer
     tiles = lower_nest(nest, layer, SOC, base_offset=0)
     tile, dims = nest.tile, layer._asdict()
     times = {dim: -(-dims[dim] // tile[dim]) for dim in DIMS}
-    side = conv_shape(layer, 16).out_dim
-    out = layer.P * layer.K if layer.is_product else side * side * layer.K
+    shape = conv_shape(layer, 16)
+    out = layer.P * layer.K if layer.is_product else shape.out_p * shape.out_q * layer.K
     assert tiles.write_bytes[:, 0].sum() == out
     if not layer.is_product:
         assert tiles.macs.sum() == out * layer.C * layer.R * layer.S
@@ -231,6 +262,77 @@ def test_no_tile_is_faster_than_its_array_or_its_bus(nest: Nest, layer: Layer) -
     total = cycles(nest, layer)
     assert total >= tiles.macs.sum() / load_architecture(SOC.architecture).peak_macs_per_cycle
     assert total >= tiles.read_bytes[:, 0].sum() / SOC.reads.beat
+
+
+@st.composite
+def any_nest(draw: st.DrawFn) -> tuple[Nest, Layer]:
+    """Draw a nest and a layer that it covers: other kernels and images than square ones, tiles that do not fill."""
+    product = draw(st.booleans())
+    most = {"N": 1, "C": 3, "K": 3, "P": 20, "Q": 1 if product else 20}
+    most |= dict.fromkeys("RS", 1 if product else 4)
+    spatial = {dim: draw(st.integers(1, 16)) for dim in "KC"}
+    inner = {dim: draw(st.integers(1, most[dim])) for dim in DIMS}
+    outer = {dim: draw(st.integers(1, 1 if dim in "NRS" or most[dim] == 1 else 3)) for dim in DIMS}
+    order = draw(st.permutations("CKPQ"))
+    levels = (
+        Level(3, "WIO", tuple(Loop(dim, outer[dim]) for dim in order)),
+        Level(2, "WI", (Loop("K", spatial["K"], spatial=True),)),
+        Level(1, "O", (Loop("C", spatial["C"], spatial=True),)),
+        Level(0, "W", tuple(Loop(dim, inner[dim]) for dim in DIMS)),
+    )
+    nest = Nest(levels)
+    tile = nest.tile
+    sizes = {dim: tile[dim] * outer[dim] - draw(st.integers(0, tile[dim] - 1)) for dim in DIMS}
+    sizes |= {dim: tile[dim] for dim in "NRS"}
+    layer = Layer(**sizes, stride=1 if product else draw(st.integers(1, 2)))
+    check_nest(nest, layer, side=16, accumulator_rows=1 << 20, scratchpad_bytes=1 << 30)
+    return nest, layer
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn=any_nest())
+def test_no_nest_is_faster_than_the_array_at_its_peak_and_each_output_is_stored_once(
+    drawn: tuple[Nest, Layer],
+) -> None:
+    nest, layer = drawn
+    tiles, array = lower_nest(nest, layer, SOC, base_offset=0), load_architecture(SOC.architecture).array
+    macs = layer.P * layer.Q * layer.K * layer.C * layer.R * layer.S
+    assert tiles.occupy_cycles[ARRAY_ROW::5].sum() * array.macs_per_cycle >= tiles.macs.sum() >= macs
+    assert cycles(nest, layer) * array.macs_per_cycle >= macs
+    shape = conv_shape(layer, 16)
+    pixels = layer.P if layer.is_product else shape.out_p * shape.out_q
+    assert tiles.write_bytes[STORE_ROW::5, 0].sum() == pixels * layer.K
+    if not layer.is_product:
+        assert tiles.macs.sum() == pixels * layer.K * layer.C * layer.R * layer.S
+
+
+@pytest.mark.parametrize(("P", "Q", "R", "S"), [(28, 7, 1, 1), (14, 14, 1, 3), (12, 5, 5, 1), (9, 16, 2, 3)])
+def test_a_rectangular_layer_reads_each_pixel_of_its_window_once(P: int, Q: int, R: int, S: int) -> None:
+    """In one tile the input is what the padded windows cover, less the zeros around it."""
+    layer = Layer(1, 16, 16, P, Q, R, S, 1)
+    nest = parse_nest(f"L3[WIO] N1 - L2[WI] K16X - L1[O] C16X Q{Q + 1} P{P + 1} - L0[W] R{R} S{S}")
+    tiles = lower_nest(nest, layer, SOC, base_offset=0)
+    weights = R * S * layer.C * layer.K
+    assert tiles.read_bytes[LOAD_ROW::5, 0].sum() == P * Q * layer.C + weights
+    assert tiles.write_bytes[STORE_ROW::5, 0].sum() == (P + (R % 2 == 0)) * (Q + (S % 2 == 0)) * layer.K
+
+
+def test_a_layer_and_its_transpose_multiply_alike_but_move_lines_of_other_lengths() -> None:
+    wide, tall = Layer(1, 64, 64, 56, 4, 3, 1, 1), Layer(1, 64, 64, 4, 56, 1, 3, 1)
+    nests = [
+        parse_nest(f"L3[WIO] K4 - L2[WI] K16X - L1[O] C4 C16X Q{x.Q} P{x.P} - L0[W] R{x.R} S{x.S}")
+        for x in (wide, tall)
+    ]
+    tiles = [lower_nest(nest, x, SOC, base_offset=0) for nest, x in zip(nests, (wide, tall), strict=True)]
+    assert tiles[0].macs.sum() == tiles[1].macs.sum() == 56 * 4 * 64 * 64 * 3
+    assert tiles[0].occupy_cycles[ARRAY_ROW::5].sum() < tiles[1].occupy_cycles[ARRAY_ROW::5].sum()  # rows of 16 and 4
+
+
+def test_a_products_tile_that_is_no_multiple_of_the_array_takes_whole_blocks() -> None:
+    layer = Layer(1, 48, 48, 48, 1, 1, 1, 1)
+    nest = parse_nest("L3[WIO] P2 K2 C2 - L2[WI] K8X - L1[O] C8X - L0[W] P24 K3 C3")
+    tiles = lower_nest(nest, layer, SOC, base_offset=0)
+    assert tiles.occupy_cycles[ARRAY_ROW::5].tolist() == [16 * n for n in (8, 4, 4, 2, 4, 2, 2, 1)]
 
 
 def test_two_tiles_are_in_flight_and_the_third_waits_for_the_first_to_be_stored() -> None:
@@ -322,6 +424,7 @@ def write_csv(path: Path, **changes: str | None) -> Path:
         ({"P": "9999"}, "row 1: mapping: the loops over P must cover 9999 (got 280)"),
         ({"accumulator_entries": "16"}, "must fit the accumulator's 16 entries"),
         ({"scratchpad_entries": "1000"}, "must fit the scratchpad's 1000 entries"),
+        ({"N": "2"}, "row 1: N: the measured programs run one picture (got 2)"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, changes: dict[str, str | None], told: str) -> None:
@@ -347,7 +450,41 @@ def test_the_command_prints_errors_as_json_and_refuses_with_two(tmp_path: Path) 
     path.write_text("N,C\n1,2\n")
     refused = subprocess.run([sys.executable, script, path], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"{path}: missing column ")
+    assert refused.stderr.startswith(f"error: {path}: missing column ")
+
+
+def test_rows_that_cannot_be_timed_are_skipped_if_asked_and_named(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "gemmini.py"
+    path = tmp_path / "rows.csv"
+    lines = gemmini.SHIPPED.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[2], lines[3].replace("WIO] K2", "WIO] K1"), lines[28]]) + "\n")
+    command = [sys.executable, script, path, "--json", "--rows"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    told = "row 2: mapping: the loops over K must cover 64 (got 32)"
+    assert refused.stderr == f"error: {path}: {told}\n"
+    done = subprocess.run([*command, "--skip"], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["skipped"] == [{"number": 2, "reason": told}]
+    assert [row["row"] for row in found["by_row"]] == [1, 3]
+    assert done.stderr == f"skipped 1 of 3 rows of {path}\nskipped: {told}\n"
+
+
+def test_a_file_of_which_no_row_can_be_timed_is_refused_even_if_rows_may_be_skipped(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "rows.csv", P="9999")
+    with pytest.raises(UserError) as error:
+        gemmini.read_good_rows(path)
+    assert str(error.value).startswith(
+        f"{path}: none of 1 rows can be timed; the first: row 1: mapping: the loops over"
+    )
+
+
+def test_the_tile_machine_does_the_same_products_and_is_too_fast() -> None:
+    """docs/gemmini.md: without host, caches and request windows small tiles cost too little."""
+    arch, row = load_architecture("gemmini_16"), gemmini.read_rows()[37]
+    launch = gemmini_tiles.layer_launch(row.layer, arch)
+    assert launch.graph.macs() == 388 * 388 * 2 * 64
+    assert 3 * gemmini_tiles.tile_machine_cycles(row.layer, arch) < row.rtl_cycles
 
 
 # The system's file ----------------------------------------------------------------------------------------------------

@@ -293,6 +293,10 @@ def test_a_wrong_mapping_is_told_in_one_line(loops: str, message: str, tmp_path:
         ("kernels:\n  gradient:\n    keep_on_chip: 2\n", "keep_on_chip: must be less than or equal to 0.9 (got 2)"),
         ("kernels:\n  gradient:\n    points_in_flight: 3\n", "points_in_flight must divide the 1 trips (got 3)"),
         ("kernel: {}\n", "kernel: unknown key; did you mean 'kernels'?"),
+        (
+            "L3[WIO] K8 - L2[WI] K16X - L1[O] C16X - L0[W] P16\n",
+            "is a nest in DOSA's notation, for Gemmini's commands: python benchmarks/gemmini.py times it",
+        ),
     ],
 )
 def test_a_wrong_mapping_file_is_told_in_one_line(text: str, message: str, tmp_path: Path) -> None:

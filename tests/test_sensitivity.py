@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from random_graphs import architectures, dry_program, networks
 
 import xaisim
-from xaisim.config import UserError, load_data
+from xaisim.config import UserError, load_data, shipped_names
 from xaisim.hardware import Architecture, load_architecture, load_dram_timing
 from xaisim.ir.graph import Graph
 from xaisim.mapping.schedule import map_again
 from xaisim.models import load_model
 from xaisim.simulate.clock import run_loop
 from xaisim.simulate.program import ProgramTiming, time_program
-from xaisim.simulate.sensitivity import Gain, sensitivity
+from xaisim.simulate.sensitivity import Gain, changes, sensitivity
 
 TWICE = Fraction(2)
 
@@ -104,12 +104,31 @@ def test_no_gain_is_more_than_predicted_or_less_than_nothing(graph: Graph, arch:
     except UserError:
         assume(False)
     gains = sensitivity(timing, arch, more=more)
-    assert len(gains) == 8
+    nothing = [arch.memories[0].latency_cycles, arch.dma.issue_cycles].count(0)
+    assert len(gains) == 8 - nothing
     for gain in gains:
         assert gain.predicted_cycles is not None
         assert gain.cycles is not None
         assert gain.predicted_cycles <= gain.cycles <= timing.cycles
     assert [gain.cycles for gain in gains] == sorted(gain.cycles for gain in gains)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("preset", shipped_names("arch_configs"))
+def test_every_row_changes_the_machine_by_at_least_a_cycle(preset: str) -> None:
+    arch = load_architecture(preset)
+    for change in changes(arch):
+        assert change.arch != arch
+        if " -> " in change.text:
+            for part in change.text.split(", "):
+                old, new = (text.split()[-1 if n == 0 else 0] for n, text in enumerate(part.split(" -> ")))
+                assert old != new or old == "0", f"{preset}: {change.resource}: {change.text}"
+
+
+def test_a_constant_loses_at_least_a_cycle_and_none_is_no_row() -> None:
+    arch = changed(load_architecture("pynq_z2"), dma__issue_cycles=5, memories__0__latency_cycles=0)
+    rows = {change.resource: change.text for change in changes(arch)}
+    assert rows["DMA issue"] == "5 -> 4 cycles"
+    assert "DRAM latency" not in rows
 
 
 def test_the_host_alone_is_predicted_exactly() -> None:

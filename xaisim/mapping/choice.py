@@ -21,6 +21,7 @@ from xaisim.mapping.nest import LOOPS, Mapping, level_text, parse_level
 from xaisim.mapping.streams import Problem
 from xaisim.mapping.tiling import Objective
 
+_DOSA = re.compile(r"\s*L3\[[WIO]+\]")
 MOST_KEPT = 0.9
 MOST_POINTS = 64
 
@@ -117,6 +118,11 @@ class GivenMapping:
 
 def load_mapping(path: str | Path) -> GivenMapping:
     """Return the mappings of a YAML file; raise ``UserError`` with every problem."""
+    if _DOSA.match(str(path)) or (Path(path).is_file() and _DOSA.match(Path(path).read_bytes()[:99].decode("latin-1"))):
+        raise UserError(
+            f"{path}: is a nest in DOSA's notation, for Gemmini's commands: python benchmarks/gemmini.py times it; "
+            "--mapping reads what 'xaisim show mapping' prints"
+        )
     return GivenMapping(load_yaml(MappingFile, path), str(path))
 
 

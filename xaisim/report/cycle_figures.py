@@ -1,4 +1,4 @@
-"""Figures of where the cycles go: units, critical path, stalls by layer, sensitivity, roofline.
+"""Figures of where the cycles go: units, critical path, stalls by layer, sensitivity, roofline, bandwidth.
 
 cycles_figure(report)                {"data": [...], "layout": {...}} for plotly.js
 path_figure(report, launch=1)        the layers of one launch, in program order
@@ -9,6 +9,8 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
+from xaisim.report.events import phase_of
+from xaisim.report.figures import PHASE_COLOURS
 from xaisim.report.report import LayerRow, Report
 from xaisim.report.sentences import of_roof, path_part
 
@@ -189,6 +191,8 @@ def sensitivity_figure(report: Report) -> Figure:
 def roofline_figure(report: Report) -> Figure:
     """Return MAC per cycle over MAC per DRAM byte: the roof, every layer that multiplies, and the whole run.
 
+    The layers that multiply nothing are in ``bandwidth_figure``.
+
     A layer is as fast as from its first start to its last end. One that moves nothing over the bus stands at the right
     edge.
     """
@@ -220,6 +224,42 @@ def roofline_figure(report: Report) -> Figure:
             "margin": _NO_MARGIN,
             "xaxis": {"type": "log", "title": {"text": "MAC per DRAM byte"}, "automargin": True, "dtick": 1},
             "yaxis": {"type": "log", "title": {"text": "MAC per cycle"}, "automargin": True, "dtick": 1},
+            "legend": _ABOVE,
+        },
+    }
+
+
+def bandwidth_figure(report: Report) -> Figure | None:
+    """Return DRAM bytes per cycle over DRAM bytes: the bus as the roof, and every layer that multiplies nothing.
+
+    A layer is as fast as from its first start to its last end. One that moves nothing over the bus stands at the left
+    edge. None where every layer multiplies.
+    """
+    stages = [stage for t in report.run.timing.launches for stage in t.schedule.stages]
+    rows = [(row, phase_of(stage)) for row, stage in zip(report.layers, stages, strict=True) if not row.macs]
+    if not rows:
+        return None
+    moved = [row.dram_bytes for row, _ in rows if row.dram_bytes] or [1.0]
+    low, high, bandwidth = min(moved) / 2, max(moved) * 2, report.run.arch.dram.bytes_per_cycle
+    roof = {
+        "type": "scatter", "mode": "lines", "name": "bandwidth", "hoverinfo": "skip", "x": [low, high],
+        "y": [bandwidth, bandwidth], "line": {"color": "#8a9099", "width": 2},
+    }  # fmt: skip
+    data = [roof]
+    for phase in dict.fromkeys(phase for _, phase in rows):
+        mine = [row for row, of in rows if of == phase]
+        data.append({
+            "type": "scatter", "mode": "markers", "name": phase, "x": [row.dram_bytes or low for row in mine],
+            "y": [row.dram_bytes / max(1, row.span_cycles) for row in mine], "text": [_distance(row) for row in mine],
+            "marker": {"size": 9, "symbol": "square", "color": PHASE_COLOURS[phase], "opacity": 0.75},
+            "hovertemplate": "%{text}<br>%{y:.3g} B/cycle<extra></extra>",
+        })  # fmt: skip
+    return {
+        "data": data,
+        "layout": {
+            "margin": _NO_MARGIN,
+            "xaxis": {"type": "log", "title": {"text": "DRAM bytes"}, "automargin": True, "dtick": 1},
+            "yaxis": {"title": {"text": "DRAM bytes per cycle"}, "automargin": True, "rangemode": "tozero"},
             "legend": _ABOVE,
         },
     }

@@ -17,6 +17,9 @@ from xaisim.report.sentences import gains_text, path_part, path_text
 def figures_of_cycles(report: Report) -> dict[str, Figure]:
     """Return the section's figures by the name of their place; those of a launch end in its number."""
     drawn = {"cycles": figures.cycles_figure(report), "roofline": figures.roofline_figure(report)}
+    bandwidth = figures.bandwidth_figure(report)
+    if bandwidth is not None:
+        drawn["bandwidth"] = bandwidth
     for number in range(len(report.launches)):
         drawn[f"path{number}"] = figures.path_figure(report, number)
         drawn[f"stalls{number}"] = figures.stalls_figure(report, number)
@@ -49,6 +52,11 @@ def cycles_section(report: Report) -> str:
         "Every layer that multiplies, at the speed from its first start to its last end, and the whole run. The roof "
         "is the array at its peak or the DRAM bus at its bandwidth; the table of layers has each one's distance."
     )
+    others = (
+        "All other layers: pools, additions, masks, points and sums of the path. They multiply nothing, so their roof "
+        "is the DRAM bus alone; at the left edge stand those that move nothing over it."
+    )
+    multiply_all = all(row.macs for row in report.layers)
     return (
         _units(report)
         + "<h3>Critical path</h3>"
@@ -56,6 +64,11 @@ def cycles_section(report: Report) -> str:
         + _gains(report)
         + "<h3>Roofline</h3>"
         + plot("roofline", "MAC per cycle over MAC per DRAM byte", kind="roofline", caption=roof)
+        + (
+            ""
+            if multiply_all
+            else plot("bandwidth", "DRAM bytes per cycle over DRAM bytes", caption=others, height=300)
+        )
     )
 
 
@@ -149,7 +162,8 @@ def _gains(report: Report) -> str:
     ]
     caption = (
         "Cycles that 10 % more of one resource saves. The prediction is the critical path with new durations: where "
-        "the same schedule saves less when it is timed again, another chain of tiles has become the longest."
+        "the same schedule saves less when it is timed again, another chain of tiles has become the longest. Constants "
+        "are whole cycles and lose at least one."
     )
     numbers = table(head, rows, numeric=(2, 3, 4))
     return (

@@ -55,11 +55,16 @@ def path_text(path: CriticalPath) -> str:
 
 
 def gains_text(report: Report) -> str:
-    """Say which three resources to add to first: what a tenth more of each saves under the same schedule."""
+    """Say which three resources to add to first: what a tenth more of each saves under the same schedule.
+
+    Sizes of memories save nothing under the same schedule, so unless the program was mapped again it says so.
+    """
     total = report.cycles.total
     saved = [(gain.resource, 1 - gain.cycles / total) for gain in report.sensitivity if gain.cycles is not None]
     best = [f"{resource} saves {share:.1%}" for resource, share in saved[:3] if share >= 0.0005]
-    return ", ".join(best) or "any one resource saves less than 0.1%"
+    text = ", ".join(best) or "any one resource saves less than 0.1%"
+    remapped = any(gain.remapped_cycles is not None for gain in report.sensitivity)
+    return text if remapped else f"{text}; sizes of memories need --remap"
 
 
 def of_roof(row: LayerRow) -> float:

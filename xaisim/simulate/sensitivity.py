@@ -102,13 +102,15 @@ def _tiles(t: TimedLaunch, arch: Architecture, change: _Change, more: Fraction) 
 
 
 def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
-    """Return every resource of a machine with ``more`` of it; constants are rounded to whole cycles."""
+    """Return every resource of a machine with ``more`` of it; what has no cycles to save is left out."""
     dma, control = arch.dma, arch.control
-    issue, launch, sync = (round(c / more) for c in (dma.issue_cycles, control.launch_cycles, control.sync_cycles))
+    issue, launch, sync = (
+        _sooner(cycles, more) for cycles in (dma.issue_cycles, control.launch_cycles, control.sync_cycles)
+    )
     host = control.host_mhz or arch.clock_mhz
     rates = ", ".join(f"{m.name} {m.bytes_per_cycle:g} -> {m.bytes_per_cycle * float(more):g}" for m in arch.on_chip)
     sooner = f"every tile in 1/{float(more):g} of its cycles"
-    return [
+    found = [
         _Change("array", sooner, None, _faster_array),
         _Change("array with its ports", sooner, None, _faster_array_with_ports),
         _Change("vector lanes", f"{arch.vector.lanes} -> {arch.vector.lanes * float(more):g}", None, _faster_vector),
@@ -123,6 +125,12 @@ def changes(arch: Architecture, more: Fraction = MORE) -> list[_Change]:
         ),
         *(_larger(arch, memory, more) for memory in arch.on_chip),
     ]
+    return [change for change in found if change.tiles is not None or change.arch != arch]
+
+
+def _sooner(cycles: int, more: Fraction) -> int:
+    """Return a constant with ``more`` of it saved, in whole cycles: at least one less where there is one."""
+    return max(0, min(round(cycles / more), cycles - 1))
 
 
 def _with(arch: Architecture, part: str, **values: float) -> Architecture:
@@ -133,7 +141,7 @@ def _dram_changes(arch: Architecture, more: Fraction) -> list[_Change]:
     """Return more of a bus's two numbers; of a timed DRAM, its clock (all its timings with it), controller and port."""
     dram, timing = arch.dram, arch.dram.timing
     if timing is None:
-        rate, latency = dram.bytes_per_cycle * float(more), round(dram.latency_cycles / more)
+        rate, latency = dram.bytes_per_cycle * float(more), _sooner(dram.latency_cycles, more)
         wider, sooner = _with_dram(arch, bytes_per_cycle=rate), _with_dram(arch, latency_cycles=latency)
         return [
             _Change("DRAM bandwidth", f"{dram.bytes_per_cycle:g} -> {rate:g} B/cycle", wider),
@@ -163,7 +171,7 @@ def _faster_ports(arch: Architecture, more: Fraction) -> Architecture:
 
 
 def _larger(arch: Architecture, memory: Sram, more: Fraction) -> _Change:
-    size = int(memory.size * more) // 8 * 8
+    size = max(int(memory.size * more) // 8 * 8, memory.size + 8)
     memories = tuple(m.model_copy(update={"size": size}) if m is memory else m for m in arch.memories)
     text = f"{memory.size:,} -> {size:,} B"
     return _Change(f"size of {memory.name}", text, arch.model_copy(update={"memories": memories}), resizes=True)

@@ -68,46 +68,78 @@ class Summary(NamedTuple):
     worst_pct: float
 
 
+class Refused(NamedTuple):
+    """A row of a file that was left out, and why."""
+
+    number: int
+    reason: str
+
+
 def read_rows(path: str | Path = SHIPPED, soc: Soc | None = None) -> list[Row]:
     """Return the rows of a CSV file; raise ``UserError`` with file, row, rule and value for the first wrong one."""
+    return _read(path, soc, skip=False)[0]
+
+
+def read_good_rows(path: str | Path, soc: Soc | None = None) -> tuple[list[Row], list[Refused]]:
+    """Return the rows that can be timed and those that cannot; raise ``UserError`` where none can be."""
+    rows, refused = _read(path, soc, skip=True)
+    if not rows:
+        raise UserError(f"{path}: none of {len(refused)} rows can be timed; the first: {refused[0].reason}")
+    return rows, refused
+
+
+def _read(path: str | Path, soc: Soc | None, *, skip: bool) -> tuple[list[Row], list[Refused]]:
     arch = load_architecture((soc or load_soc(SYSTEM)).architecture)
+    rows: list[Row] = []
+    refused: list[Refused] = []
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise UserError(f"{path}: missing column {', '.join(missing)}; needed: {', '.join(_COLUMNS)}")
-            rows = [_row(number, cells, arch, path) for number, cells in enumerate(reader, start=1)]
+            for number, cells in enumerate(reader, start=1):
+                try:
+                    rows.append(_row(number, cells, arch))
+                except _RowError as error:
+                    told = f"row {number}: {error}"
+                    if not skip:
+                        raise UserError(f"{path}: {told}") from None
+                    refused.append(Refused(number, told))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: no CSV text: {error}") from None
-    if not rows:
+    if not rows and not refused:
         raise UserError(f"{path}: has no rows below its heading")
-    return rows
+    return rows, refused
 
 
-def _row(number: int, cells: dict[str, Any], arch: Architecture, path: str | Path) -> Row:
-    counts = {name: _number(cells, name, number, path, whole=True) for name in _COUNTS}
+class _RowError(ValueError):
+    """A cell that is wrong: its column, the rule and the value."""
+
+
+def _row(number: int, cells: dict[str, Any], arch: Architecture) -> Row:
+    counts = {name: _number(cells, name, whole=True) for name in _COUNTS}
     layer = Layer(*(int(counts[name]) for name in Layer._fields))
     array = arch.array
     assert isinstance(array, SystolicArray)
     if counts["pe"] != array.macs_per_cycle:
-        raise UserError(f"{path}: row {number}: pe: {arch.name} has {array.macs_per_cycle} (got {counts['pe']:g})")
+        raise _RowError(f"pe: {arch.name} has {array.macs_per_cycle} (got {counts['pe']:g})")
     if layer.N != 1:
-        raise UserError(f"{path}: row {number}: N: the measured programs run one picture (got {layer.N})")
+        raise _RowError(f"N: the measured programs run one picture (got {layer.N})")
     accumulator, scratchpad = int(counts["accumulator_entries"]), int(counts["scratchpad_entries"])
     try:
         nest = parse_nest(str(cells["mapping"] or ""))
         check_nest(nest, layer, side=array.rows, accumulator_rows=accumulator, scratchpad_bytes=scratchpad)
     except NestError as error:
-        raise UserError(f"{path}: row {number}: mapping: {error}") from None
-    published = _number(cells, _PUBLISHED, number, path) if cells.get(_PUBLISHED) else None
-    measured = _number(cells, "rtl_cycles", number, path)
+        raise _RowError(f"mapping: {error}") from None
+    published = _number(cells, _PUBLISHED) if cells.get(_PUBLISHED) else None
+    measured = _number(cells, "rtl_cycles")
     return Row(number, layer, nest, accumulator, scratchpad, measured, published)
 
 
-def _number(cells: dict[str, Any], name: str, number: int, path: str | Path, *, whole: bool = False) -> float:
+def _number(cells: dict[str, Any], name: str, *, whole: bool = False) -> float:
     text = str(cells[name] or "").strip()
     try:
         value = float(text)
@@ -115,7 +147,7 @@ def _number(cells: dict[str, Any], name: str, number: int, path: str | Path, *, 
         value = 0.0
     if not 1 <= value < 1e18 or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise UserError(f"{path}: row {number}: {name}: must be {kind} of at least 1 (got {text!r})")
+        raise _RowError(f"{name}: must be {kind} of at least 1 (got {text!r})")
     return value
 
 

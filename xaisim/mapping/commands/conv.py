@@ -20,14 +20,20 @@ LOAD, QUEUED, LOADED, STORE, STORED, WRITTEN = range(6)
 
 
 class ConvShape(NamedTuple):
-    """A convolution as its test program runs it: square, padded by half the kernel."""
+    """A convolution as its test program runs it: padded by half the kernel each way.
+
+    P and R lie along a line of pixels, Q and S across the lines.
+    """
 
     C: int
     K: int
-    kernel: int
+    R: int
+    S: int
     stride: int
-    in_dim: int
-    out_dim: int
+    in_p: int
+    in_q: int
+    out_p: int
+    out_q: int
     side: int
 
 
@@ -47,7 +53,7 @@ def _load_weights(stream, caches, miss, rates, shape, tile, address):  # type: i
         for s in range(S):
             for r in range(R):
                 for c in range(0, C, shape.side):
-                    row = ((s0 + s) * shape.kernel + r0 + r) * shape.C + c0 + c
+                    row = ((s0 + s) * shape.R + r0 + r) * shape.C + c0 + c
                     rows, width = min(C - c, shape.side), min(K - k, step)
                     load(stream, caches, miss, rates, address + row * shape.K + k0 + k, shape.K, rows, width)
 
@@ -55,20 +61,19 @@ def _load_weights(stream, caches, miss, rates, shape, tile, address):  # type: i
 @njit(cache=True, nogil=True)
 def _load_input(stream, caches, miss, rates, shape, tile, address):  # type: ignore[no-untyped-def] # numba
     q0, p0, _, s0, r0, c0, Q, P, _, S, R, C = tile
-    pad = shape.kernel // 2
-    top, left = q0 * shape.stride + s0 - pad, p0 * shape.stride + r0 - pad
+    top, left = q0 * shape.stride + s0 - shape.S // 2, p0 * shape.stride + r0 - shape.R // 2
     bottom, right = top + Q * shape.stride + S - 1, left + P * shape.stride + R - 1
     step = min(C, 1 << rates.line_shift)
     for y in range(top, bottom):
         x = left
         while x < right:
-            inside = 0 <= x < shape.in_dim
-            end = min(right, shape.in_dim) if inside else (0 if x < 0 else right)
+            inside = 0 <= x < shape.in_p
+            end = min(right, shape.in_p) if inside else (0 if x < 0 else right)
             rows = min(end - x, shape.side)
             for c in range(0, C, step):
                 width = min(C - c, step)
-                if inside and 0 <= y < shape.in_dim:
-                    at = address + (y * shape.in_dim + x) * shape.C + c0 + c
+                if inside and 0 <= y < shape.in_q:
+                    at = address + (y * shape.in_p + x) * shape.C + c0 + c
                     load(stream, caches, miss, rates, at, shape.C, rows, width)
                 else:
                     load_zeros(stream, rates, rows, width)
@@ -81,13 +86,13 @@ def _store_output(stream, caches, miss, rates, shape, tile, address):  # type: i
     for q in range(Q):
         for p in range(0, P, shape.side):
             for k in range(0, K, shape.side):
-                at = address + ((q0 + q) * shape.out_dim + p0 + p) * shape.K + k0 + k
+                at = address + ((q0 + q) * shape.out_p + p0 + p) * shape.K + k0 + k
                 store(stream, caches, miss, rates, at, shape.K, min(P - p, shape.side), min(K - k, shape.side))
 
 
 @njit(cache=True, nogil=True)
 def _last_of_sums(shape, tile):  # type: ignore[no-untyped-def] # numba
-    return tile[3] + tile[9] == shape.kernel and tile[4] + tile[10] == shape.kernel and tile[5] + tile[11] == shape.C
+    return tile[3] + tile[9] == shape.S and tile[4] + tile[10] == shape.R and tile[5] + tile[11] == shape.C
 
 
 @njit(cache=True, nogil=True)

@@ -68,20 +68,25 @@ def lower_nest(nest: Nest, layer: Layer, soc: Soc, *, base_offset: int) -> TileG
 
 
 def conv_shape(layer: Layer, side: int) -> ConvShape:
-    """Return the convolution as the measured programs run it: P·stride pixels each way, padded by half the kernel.
+    """Return the convolution as the measured programs run it: P·stride by Q·stride pixels, padded by half the kernel.
 
-    An even kernel so has one output more than P each way.
+    An even kernel so has one output more than P or Q.
     """
-    in_dim = layer.P * layer.stride
-    out_dim = (in_dim + 2 * (layer.R // 2) - layer.R) // layer.stride + 1
-    return ConvShape(layer.C, layer.K, layer.R, layer.stride, in_dim, out_dim, side)
+
+    def outputs(pixels: int, kernel: int) -> int:
+        return (pixels + 2 * (kernel // 2) - kernel) // layer.stride + 1
+
+    in_p, in_q = layer.P * layer.stride, layer.Q * layer.stride
+    out_p, out_q = outputs(in_p, layer.R), outputs(in_q, layer.S)
+    return ConvShape(layer.C, layer.K, layer.R, layer.S, layer.stride, in_p, in_q, out_p, out_q, side)
 
 
 def _conv_work(nest: Nest, layer: Layer, soc: Soc, side: int, base_offset: int) -> Work:
     shape = conv_shape(layer, side)
-    limits = {**layer._asdict(), "P": shape.out_dim, "Q": shape.out_dim}
+    limits = {**layer._asdict(), "P": shape.out_p, "Q": shape.out_q}
     tiles = tile_positions(nest, limits, "QPKSRC")
-    sizes = (shape.in_dim**2 * layer.C, layer.R * layer.S * layer.C * layer.K, shape.out_dim**2 * layer.K)
+    weights = layer.R * layer.S * layer.C * layer.K
+    sizes = (shape.in_p * shape.in_q * layer.C, weights, shape.out_p * shape.out_q * layer.K)
     addresses, caches = _memory(soc, sizes, base_offset)
     reads, writes = read_rates(soc), write_rates(soc)
     found = conv_transfers(tiles, shape, addresses, caches, miss_rates(soc), reads, writes)
@@ -105,7 +110,7 @@ def _matmul_work(nest: Nest, layer: Layer, soc: Soc, side: int, base_offset: int
     base_offset -= base_offset % side  # the programs align matrices to a row of blocks
     shape = MatmulShape(layer.P, layer.K, layer.C, side)
     blocks = {dim: -(-getattr(layer, dim) // side) for dim in "PKC"}
-    tile = {dim: max(1, nest.tile[dim] // side) for dim in "PKC"}
+    tile = {dim: -(-nest.tile[dim] // side) for dim in "PKC"}
     tiles = tile_positions(_in_blocks(nest, tile), {**layer._asdict(), **blocks}, "PKC")
     addresses, caches = _memory(soc, (layer.P * layer.C, layer.C * layer.K, layer.P * layer.K), base_offset)
     found = matmul_transfers(tiles, shape, addresses, caches, miss_rates(soc), read_rates(soc), write_rates(soc))

@@ -22,8 +22,11 @@ from xaisim.hardware.array import DIMS
 
 Array = np.ndarray
 _UNNAMED = "NQPKSRC"  # loops that a mapping does not name stand outside in this order
-_LEVEL = re.compile(r"L(\d)\[([WIO]+)\] ?(.*)")
-_LOOP = re.compile(r"([A-Z])([1-9]\d*)([XY]?)")
+_LEVEL = re.compile(r"L(\d)\[([WIO]+)\]\s*(.*)")
+_LOOP = re.compile(r"([A-Z])([1-9]\d{0,17})([XY]?)")
+MOST_TILES, MOST_BYTES = 1 << 18, 1 << 34
+"""What a layer may have of tiles and move of bytes: thirty times the largest that was measured, and no more, as each
+tile is rows for the clock and each byte a part of a request."""
 
 
 class NestError(ValueError):
@@ -45,7 +48,7 @@ class Layer(NamedTuple):
     @property
     def is_product(self) -> bool:
         """Whether it is a matrix product P×C · C×K."""
-        return self.Q == self.R == self.S == 1
+        return self.Q == self.R == self.S == self.stride == 1
 
 
 class Loop(NamedTuple):
@@ -109,7 +112,7 @@ def extents(loops: Iterator[Loop] | tuple[Loop, ...]) -> dict[str, int]:
 
 def parse_nest(text: str) -> Nest:
     """Read a nest of levels L3 to L0; raise ``NestError`` with the part that is none."""
-    levels = tuple(_parse_level(part) for part in text.strip().split(" - "))
+    levels = tuple(_parse_level(part) for part in re.split(r"\s+-\s+", text.strip()))
     numbers = [level.number for level in levels]
     if numbers != [3, 2, 1, 0]:
         raise NestError(
@@ -160,6 +163,18 @@ def check_nest(nest: Nest, layer: Layer, *, side: int, accumulator_rows: int, sc
     if held > scratchpad_bytes:
         text = f"a tile's inputs and weights must fit the scratchpad's {scratchpad_bytes} entries (got {held})"
         raise NestError(text)
+    _check_size(tile, layer, held)
+
+
+def _check_size(tile: Mapping[str, int], layer: Layer, held: int) -> None:
+    """Raise ``NestError`` where a layer has more tiles, or moves more, than anybody wants to wait for."""
+    tiles = math.prod(-(-getattr(layer, dim) // tile[dim]) for dim in DIMS)
+    if tiles > MOST_TILES:
+        raise NestError(f"a layer may have at most {MOST_TILES} tiles (got {tiles})")
+    inputs, outputs = layer.P * layer.Q * layer.stride**2 * layer.C, layer.P * layer.Q * layer.K
+    moved = layer.N * (inputs + outputs) + tiles * held
+    if moved > MOST_BYTES:
+        raise NestError(f"a layer's tiles and arrays may have at most {MOST_BYTES} bytes (got {moved})")
 
 
 def tile_bytes(tile: Mapping[str, int], stride: int) -> int:
