@@ -19,7 +19,8 @@ from xaisim.numerics.devices import FloatDevice
 
 def test_a_jump_gets_most_points_and_every_interval_one() -> None:
     assert allocate(np.array([0.0, 0.0, 0.01, 0.99, 1.0]), 20, 0.5).tolist() == [1, 2, 14, 3]
-    assert allocate(np.array([0.0, 0.25, 1.0]), 12, 1.0).tolist() == [4, 8]  # 1 + 2.5 and 1 + 7.5; of equal remainders the first
+    # 1 + 2.5 and 1 + 7.5: of equal remainders the first is rounded up.
+    assert allocate(np.array([0.0, 0.25, 1.0]), 12, 1.0).tolist() == [4, 8]
     assert allocate(np.zeros(5), 10, 0.5).tolist() == [3, 3, 2, 2]
 
 
