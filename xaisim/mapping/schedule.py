@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from xaisim.config import UserError, format_bytes
+from xaisim.config import UserError
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph
@@ -158,8 +158,7 @@ def schedule_of(plan: Plan, arch: Architecture, *, sync: bool = False) -> Schedu
     layout = layout_of(graph, plan)
     if layout.size > arch.dram.size:
         raise UserError(
-            f"{arch.name}: the kernel needs {format_bytes(layout.size)} of {arch.dram.name}, "
-            f"which has {format_bytes(arch.dram.size)}"
+            f"{arch.name}: the kernel needs {layout.size} bytes of {arch.dram.name}, which has {arch.dram.size}"
         )
     logits = -1
     if sync and decides_inside(graph):
