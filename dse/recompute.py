@@ -52,7 +52,8 @@ def row(board: str, case: Case) -> str:
     (launch,) = device.program
     arch = p.arch if case.memory is None else with_masks(p.arch, case.memory)
     names = None if case.again is None else [n for n in recomputable(launch.graph) if n.endswith(case.again)]
-    wish = Wish(given=GivenMapping(MappingFile(kernels={"gradient": KernelMapping(recompute=names)}), case.name))
+    kernel = KernelMapping(recompute=names, spill=[])  # what fits stays
+    wish = Wish(given=GivenMapping(MappingFile(kernels={"gradient": kernel}), case.name))
     timing = time_program([launch], arch, wish)
     fates = timing.launches[0].schedule.fates
     moved = (timing.read_bytes[arch.dram.name] + timing.write_bytes[arch.dram.name]) / 2**20

@@ -164,3 +164,15 @@ def test_the_validation_section_holds_and_notices_a_clock(monkeypatch: pytest.Mo
     wrong = validate_dram.PUBLISHED[1]._replace(RP=17)
     monkeypatch.setattr(validate_dram, "PUBLISHED", (wrong,))
     assert validate_dram.section().verdict == "4 of 5 equal"
+
+
+def test_a_timing_without_its_keys_is_one_line_that_names_presets() -> None:
+    data = {"name": "dram", "kind": "dram", "size": "1MiB", "timing": {}, "energy": "generic"}
+    text = r"timing: \d+ required keys missing; name a preset, or start from one with like; choices: .*ddr4_2400r"
+    with pytest.raises(UserError, match=text) as error:
+        load_data(Dram, data)
+    assert "\n" not in str(error.value)
+    data["timing"] = {key: value for key, value in SMALL.items() if key not in ("CL", "RCD")}
+    with pytest.raises(UserError) as error:
+        load_data(Dram, data)
+    assert str(error.value).splitlines() == [f"options: timing.{key}: required key missing" for key in ("CL", "RCD")]

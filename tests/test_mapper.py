@@ -291,7 +291,10 @@ def test_a_wrong_mapping_is_told_in_one_line(loops: str, message: str, tmp_path:
         ),
         ("kernels:\n  gradient:\n    stages:\n      conv9: {dram: whole}\n", "no such stage; did you mean 'conv"),
         ("kernels:\n  gradient:\n    keep_on_chip: 2\n", "keep_on_chip: must be less than or equal to 0.9 (got 2)"),
-        ("kernels:\n  gradient:\n    points_in_flight: 3\n", "points_in_flight must divide the 1 trips (got 3)"),
+        (
+            "kernels:\n  gradient:\n    points_in_flight: 3\n",
+            "kernels.gradient.points_in_flight: must divide the 1 trips (got 3)",
+        ),
         ("kernel: {}\n", "kernel: unknown key; did you mean 'kernels'?"),
         (
             "L3[WIO] K8 - L2[WI] K16X - L1[O] C16X - L0[W] P16\n",

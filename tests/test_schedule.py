@@ -226,7 +226,7 @@ def test_a_network_that_does_not_fit_names_the_memory_that_lacks(memory: str) ->
 
 def test_a_kernel_larger_than_the_dram_is_refused() -> None:
     arch = resized(load_architecture("pynq_z2"), "dram", "1MiB")
-    with pytest.raises(UserError, match=r"pynq_z2: the kernel needs .* of dram, which has 1MiB"):
+    with pytest.raises(UserError, match=r"pynq_z2: the kernel needs .* bytes of dram, which has 1048576"):
         map_kernel(dry_program(load_model("resnet18", "random", values=False).graph, "forward")[0].graph, arch)
 
 

@@ -15,7 +15,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from xaisim.config import Bytes, Config, KeyPath, RuleError, UserError, find_named, format_bytes, load_yaml
+from xaisim.config import (
+    Bytes,
+    Config,
+    KeyPath,
+    RuleError,
+    UserError,
+    find_named,
+    format_bytes,
+    load_yaml,
+    shipped_names,
+)
 
 Problem = tuple[KeyPath, str]
 Clocks = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -135,9 +145,21 @@ def load_dram_timing(name: str) -> DramTiming:
     return load_yaml(DramTiming, find_named("arch_configs/dram", name, kind="DRAM timing"))
 
 
+_FEW = 3
+"""So many missing keys of a timing are told one by one; with more, the user wanted a preset."""
+
+
 def _named(value: Any) -> Any:
     """Put a preset in the place of its name, and below the keys of a mapping that is ``like`` it."""
     name = value.get("like") if isinstance(value, dict) else value
+    if isinstance(value, dict) and name is None:
+        missing = [key for key, field in DramTiming.model_fields.items() if field.is_required() and key not in value]
+        if len(missing) > _FEW:
+            presets = ", ".join(shipped_names("arch_configs/dram"))
+            text = (
+                f"{len(missing)} required keys missing; name a preset, or start from one with like; choices: {presets}"
+            )
+            raise RuleError([((), text)])
     if not isinstance(name, str):
         return value
     try:

@@ -39,7 +39,7 @@ class Sram(Config):
     size: Bytes
     holds: tuple[Operand, ...] = Field(min_length=1)
     bytes_per_cycle: float = Field(gt=0)
-    buffers: int = Field(ge=1)
+    buffers: int = Field(ge=1, le=1024)
     banks: int | None = Field(default=None, ge=1, le=1024)
     ports: Literal[1, 2] = 2
     word_bits: int | None = Field(default=None, ge=1, le=65536)

@@ -57,7 +57,7 @@ class Choice:
     """The form of the array in which all stages run; None lets every stage have the one of least bound."""
     stages: tuple[GivenStage, ...] = ()
     source: str = ""
-    """The file that gives them, for messages."""
+    """The file and kernel that give them, for messages: ``mine.yaml: kernels.gradient``."""
 
 
 class KernelMapping(Config):

@@ -83,7 +83,7 @@ def _mapped(
         try:
             form = given_form(problem, given.spatial, arch.array)
         except ValueError as error:
-            raise UserError(f"{choice.source}: stages.{given.name}: {error}") from None
+            raise UserError(f"{choice.source}.stages.{given.name}: {error}") from None
     if given.levels:
         mapping = _given(given, problem, arch, free, choice)
         if form is None:
@@ -101,14 +101,14 @@ def _check_names(given: dict[str, GivenStage], known: list[str], choice: Choice)
     for name in given:
         if name not in known:
             near = did_you_mean(name, known) or ";"
-            raise UserError(f"{choice.source}: stages.{name}: no such stage{near} choices: {', '.join(known)}")
+            raise UserError(f"{choice.source}.stages.{name}: no such stage{near} choices: {', '.join(known)}")
 
 
 def _given(
     given: GivenStage, problem: Problem, arch: Architecture, free: dict[str, int], choice: Choice
 ) -> Mapping:  # fmt: skip
     """Return loops that the user gave, if they cover the nest and fit."""
-    where = f"{choice.source}: stages.{given.name}"
+    where = f"{choice.source}.stages.{given.name}"
     try:
         mapping = given_mapping(problem, given.levels, given.tile, depth_of(problem))
     except ValueError as error:

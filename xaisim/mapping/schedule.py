@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from xaisim.config import UserError, format_bytes
+from xaisim.config import UserError
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.dram_service import Service, service
 from xaisim.ir.graph import Graph

@@ -192,8 +192,8 @@ class _Choices:
 def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wish) -> _Choices:
     given = wish.given.kernel(kernel) if wish.given else None
     stages = wish.given.stages(kernel) if wish.given else ()
-    base = Choice(wish.objective, stages=stages, source=wish.given.source if wish.given else "")
-    where = f"{base.source}: kernels.{kernel_key(kernel)}"
+    where = f"{wish.given.source}: kernels.{kernel_key(kernel)}" if wish.given else ""
+    base = Choice(wish.objective, stages=stages, source=where)
     if given is not None and given.recompute is not None:
         names = _named(given.recompute, recomputable(graph), f"{where}.recompute", "that backward can compute again")
         base = replace(base, recompute=names)
@@ -217,9 +217,7 @@ def _choices(graph: Graph, kernel: str, trips: int, arch: Architecture, wish: Wi
     if given is not None and given.points_in_flight is not None:
         points = [given.points_in_flight]
         if trips % points[0]:
-            raise UserError(
-                f"{base.source}: kernels.{kernel}: points_in_flight must divide the {trips} trips (got {points[0]})"
-            )
+            raise UserError(f"{where}.points_in_flight: must divide the {trips} trips (got {points[0]})")
     forms = (None, *range(len(arch.array.forms))) if len(arch.array.forms) > 1 else (None,)
     recompute, spill = (given is None or getattr(given, name) is None for name in ("recompute", "spill"))
     return _Choices(base, objectives, forms, keeps, stays, points, recompute, spill)
@@ -255,7 +253,8 @@ def _check_order(graph: Graph, arch: Architecture, plans: Sequence[Plan], wish: 
             if stage.anchor.name not in names:
                 continue
             theirs = found[stage.name]
-            why = f"{wish.given.source}: stages.{stage.name}: its sums saturate, so their order is part of the values; "
+            where = f"{plan.choice.source}.stages.{stage.name}"
+            why = f"{where}: its sums saturate, so their order is part of the values; "
             got, must = mine.tile(p.nest)["C"], theirs.tile(p.nest)["C"]
             if got != must:
                 raise UserError(f"{why}the tile must have C{must} (got C{got})")
