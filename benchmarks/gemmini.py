@@ -1,11 +1,11 @@
 """Layers on Gemmini's RTL beside our cycles, each row with its own mapping and buffers.
 
-    python benchmarks/gemmini.py [CSV] [--rows] [--json] [--skip] [--tile-machine] [--system NAME]
+    python benchmarks/gemmini.py [CSV] [--rows] [--json] [--skip] [--tile-machine] [--terms] [--system NAME]
 
 CSV has the columns of ``xaisim/validate/data/gemmini_rtl.csv``, which is read by default. ``--json`` prints
 ``mape_pct`` and ``median_pct`` over all rows; with ``--rows`` the rows too. A row that cannot be timed ends the
 command; with ``--skip`` it is named on stderr and under ``skipped``. ``--tile-machine`` times each row's layer as
-``xaisim profile`` does, too.
+``xaisim profile`` does, too. ``--terms`` prints for every term that was read from rows which rows follow it most.
 """
 
 from __future__ import annotations
@@ -19,8 +19,19 @@ from rich.table import Table
 
 from xaisim.config import UserError
 from xaisim.hardware.architecture import load_architecture
-from xaisim.hardware.soc import load_soc
-from xaisim.validate.gemmini import SHIPPED, SYSTEM, Timed, groups, read_good_rows, read_rows, summary, time_rows
+from xaisim.hardware.soc import Soc, load_soc
+from xaisim.validate.gemmini import (
+    SHIPPED,
+    SYSTEM,
+    UNSEEN,
+    Row,
+    Timed,
+    groups,
+    read_good_rows,
+    read_rows,
+    summary,
+    time_rows,
+)
 from xaisim.validate.gemmini_tiles import tile_machine_cycles
 
 
@@ -56,6 +67,30 @@ def print_tables(timed: list[Timed], tiles: list[int] | list[None], *, rows: boo
     console.print(table)
 
 
+TERMS = {
+    "host": ("layer_cycles", "conv_tile_cycles", "matmul_tile_cycles", "send_cycles"),
+    "window": ("cycles",),
+    "reads": ("round_trip_cycles", "command_cycles", "finish_cycles"),
+    "writes": ("round_trip_cycles", "beat_cycles", "start_cycles"),
+    "llc": ("latency_cycles", "evict_cycles", "dram_cycles"),
+}
+"""What of the system was read from rows."""
+
+
+def print_terms(rows: list[Row], soc: Soc) -> None:
+    """Print the eight rows that each term changes most, in percent for a tenth more of it (measured with a quarter)."""
+    now = [t.cycles for t in time_rows(rows, soc)]
+    for part, names in TERMS.items():
+        for name in names:
+            value = getattr(getattr(soc, part), name)
+            step = max(1, round(value / 4))
+            more = getattr(soc, part).model_copy(update={name: value + step})
+            then = time_rows(rows, soc.model_copy(update={part: more}))
+            per_tenth = [10 * value / step * (t.cycles / c - 1) for t, c in zip(then, now, strict=True)]
+            found = sorted(zip(per_tenth, (row.number for row in rows), strict=True), reverse=True)[:8]
+            print(f"{part}.{name} {value}:", ", ".join(f"row {n} {change:+.2f} %" for change, n in found), flush=True)
+
+
 def main() -> int:
     """Read, time and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,11 +99,15 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--skip", action="store_true", help="leave rows out that cannot be timed, and name them")
     parser.add_argument("--tile-machine", action="store_true", help="each row on the machine of xaisim profile, too")
+    parser.add_argument("--terms", action="store_true", help="which of the rows that terms were read from follow each")
     parser.add_argument("--system", default=SYSTEM, help="a system of arch_configs/soc, or a file")
     options = parser.parse_args()
     try:
         soc = load_soc(options.system)
         rows, skipped = read_good_rows(options.csv, soc) if options.skip else (read_rows(options.csv, soc), [])
+        if options.terms:
+            print_terms([row for row in rows if row.number not in UNSEEN], soc)
+            return 0
         timed = time_rows(rows, soc)
         arch = load_architecture(soc.architecture)
         wanted = options.rows or options.tile_machine

@@ -326,7 +326,13 @@ def show(console: Console, result: dict[str, Any]) -> None:
     layers = f"{len(result['layers'])} layers" + (" (a few small ones: --quick)" if result["quick"] else "")
     console.print(f"{result['preset']}, ratios over {layers}")
     for name, value in result["ratios"].items():
-        console.print(f"{name:44s} {'–' if value is None else f'{value:,.4g}'}")
+        console.print(f"{name:44s} {_number_text(value)}")
+    clock, whole = (result["ratios"][f"cycles_per_second_vs_scalesim{what}"] for what in ("", "_with_mapping"))
+    console.print(f"SCALE-Sim: {_number_text(clock)} times by the clock alone, {_number_text(whole)} times with mapping")
+
+
+def _number_text(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"
 
 
 def arguments() -> argparse.Namespace:

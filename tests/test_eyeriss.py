@@ -59,12 +59,23 @@ def test_a_layer_moves_the_chips_megabytes_within_three_per_cent(layer: Layer) -
 def test_the_section_says_what_it_found() -> None:
     found = eyeriss.section()
     assert found.exact
-    assert found.verdict.startswith("processing time 3.0 % off on average over five layers, +6.3 % at worst, -0.7 %")
+    assert found.verdict.startswith(
+        "closed form: processing time 3.0 % off on average over five layers, +6.3 % at worst, -0.7 %"
+    )
     assert [row[0] for row in found.rows] == [*("CONV1", "CONV2", "CONV3"), LIKE_CONV4.name, *("CONV4", "CONV5")]
     for row in found.rows:
         assert sum(row[2:6]) == row[6]  # type: ignore[arg-type]
+    column = found.columns.index("its error, %")
+    for layer, row in zip(LAYERS[:3], found.rows[:3], strict=True):
+        assert row[column] == round(100 * (run_layer(layer, ARCH).utilisation / layer.chip_utilisation - 1), 1)
     assert found.scatter is not None
     assert list(found.scatter.names) == [layer.name for layer in LAYERS]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_a_clocked_tile_is_the_closed_form_with_the_arrays_own_fold(layer: Layer) -> None:
+    machine = eyeriss.machine_tile(layer, ARCH)
+    assert machine.clocked == machine.formula
 
 
 @pytest.mark.parametrize(

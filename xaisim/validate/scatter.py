@@ -15,14 +15,15 @@ from xaisim.report.diff_figure import Axis, tick_text
 from xaisim.report.pen import SCALE, Pen, save_picture
 from xaisim.validate.section import Scatter
 
-_INK, _QUIET, _LINE, _DOT = "#1a1c20", "#62666e", "#d5d8dd", "#0072B2"
+_INK, _QUIET, _LINE, _DOT, _GUIDE = "#1a1c20", "#62666e", "#d5d8dd", "#0072B2", "#E69F00"
 _LEFT, _TOP, _WIDE, _TALL, _RIGHT, _BELOW = 84, 92, 720, 320, 40, 58
 _NAMED = 8
 
 
 def axes_of(scatter: Scatter) -> tuple[Axis, Axis]:
     """Return the scales of x and y: x in decades where it spans more than thirty-fold, y around zero."""
-    return _axis(scatter.x_label, scatter.x, may_log=True), _axis(scatter.y_label, scatter.y, may_log=False)
+    y = [*scatter.y, *scatter.guides]
+    return _axis(scatter.x_label, scatter.x, may_log=True), _axis(scatter.y_label, y, may_log=False)
 
 
 def _axis(label: str, values: Sequence[float], *, may_log: bool) -> Axis:
@@ -66,6 +67,9 @@ def draw_scatter(scatter: Scatter, title: str, path: str | Path) -> None:
         zero = tick == 0
         pen.line([_spot(x, y, x.low, tick), _spot(x, y, x.high, tick)], _QUIET if zero else _LINE, 1.5 if zero else 1)
         pen.text((_LEFT - 10, _spot(x, y, x.low, tick)[1]), tick_text(tick), 12, _QUIET, "rm")
+    for guide in scatter.guides:
+        pen.line([_spot(x, y, x.low, guide), _spot(x, y, x.high, guide)], _GUIDE, 1.5)
+        pen.text((_LEFT + _WIDE + 6, _spot(x, y, x.high, guide)[1]), f"{guide:+g}", 12, _QUIET, "lm")
     spots = [_spot(x, y, *point) for point in zip(scatter.x, scatter.y, strict=True)]
     for spot in spots:
         pen.dot(spot, 4, _DOT)

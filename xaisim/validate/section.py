@@ -21,6 +21,8 @@ class Scatter:
     x: Sequence[float]
     y: Sequence[float]
     names: Sequence[str]
+    guides: Sequence[float] = ()
+    """Values of y that are drawn as lines: within which errors are wanted."""
 
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.names):
