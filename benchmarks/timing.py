@@ -328,7 +328,9 @@ def show(console: Console, result: dict[str, Any]) -> None:
     for name, value in result["ratios"].items():
         console.print(f"{name:44s} {_number_text(value)}")
     clock, whole = (result["ratios"][f"cycles_per_second_vs_scalesim{what}"] for what in ("", "_with_mapping"))
-    console.print(f"SCALE-Sim: {_number_text(clock)} times by the clock alone, {_number_text(whole)} times with mapping")
+    console.print(
+        f"SCALE-Sim: {_number_text(clock)} times by the clock alone, {_number_text(whole)} times with mapping"
+    )
 
 
 def _number_text(value: float | None) -> str:

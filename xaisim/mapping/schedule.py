@@ -262,8 +262,8 @@ def check_dram(layout: Layout, arch: Architecture, trips: int) -> None:
     """Raise ``UserError`` where a kernel and what each of its trips has of its own do not fit the DRAM."""
     if layout.bytes_for(trips) > arch.dram.size:
         raise UserError(
-            f"{arch.name}: the kernel needs {format_bytes(layout.bytes_for(trips))} of {arch.dram.name}, "
-            f"which has {format_bytes(arch.dram.size)}"
+            f"{arch.name}: the kernel needs {layout.bytes_for(trips)} bytes of {arch.dram.name}, "
+            f"which has {arch.dram.size}"
         )
 
 
