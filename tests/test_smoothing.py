@@ -252,7 +252,7 @@ def test_more_samples_than_the_dram_holds_are_refused_with_what_they_need() -> N
     data["memories"][0]["size"] = "16KiB"
     small = load_data(Architecture, data)
     assert timed("lfsr", 200, small).cycles > 0
-    with pytest.raises(UserError, match=r"the kernel needs .*B of dram, which has 16KiB"):
+    with pytest.raises(UserError, match=r"the kernel needs .* bytes of dram, which has 16384"):
         timed("host", 200, small)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from xaisim.attribution.device import Kernel
 from xaisim.config import load_data
 from xaisim.hardware.architecture import Architecture, load_architecture
-from xaisim.hardware.array import SystolicArray, UnrolledArray, systolic_cycles, unrolled_cycles
+from xaisim.hardware.array import GridArray, SystolicArray, UnrolledArray, systolic_cycles, unrolled_cycles
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 from xaisim.mapping.schedule import map_kernel
@@ -106,7 +106,7 @@ def array_of(case: Case) -> SystolicArray:
     })  # fmt: skip
 
 
-def roomy_architecture(array: SystolicArray | UnrolledArray) -> Architecture:
+def roomy_architecture(array: SystolicArray | UnrolledArray | GridArray) -> Architecture:
     """Return a machine around an array that nothing holds up: every port is wide enough, and one tile holds it all.
 
     A transfer moves a whole MiB, so the mapper gains nothing by cutting the product into tiles.
