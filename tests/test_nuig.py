@@ -10,8 +10,8 @@ import pytest
 
 from xaisim.api import explain, profile
 from xaisim.attribution import METHODS
-from xaisim.attribution.along_path import allocate, in_intervals
 from xaisim.attribution.paths import PATH_RULES, least_points, path
+from xaisim.attribution.sampling import allocate, in_intervals
 from xaisim.hardware.architecture import load_architecture
 from xaisim.models.load import load_model
 from xaisim.numerics.devices import FloatDevice

@@ -358,6 +358,47 @@ def bits(
         click.echo(f"\nwritten to {output}")
 
 
+@main.command(name="fit-path", short_help="Learn where a model's paths bend, for --method riemann_opt.")
+@click.argument("model")
+@click.option("--weights", metavar="FILE|random", help="A .safetensors or .pth file.  [default: what ships]")
+@click.option("--baseline", metavar="NAME|NUMBER", default="black", help="Start of the paths.  [default: black]")
+@click.option("--scenes", metavar="N", type=int, default=16, help="Calibration scenes to learn from.  [default: 16]")
+@click.option("--parts", metavar="N", type=int, default=32, help="Parts of the path with a density.  [default: 32]")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the table as YAML.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def learn_path(
+    model: str, weights: str | None, baseline: str, scenes: int, parts: int, output: Path | None, force: bool
+) -> None:
+    """Learn once per model how densely points should lie along its paths, so that no picture needs a probe.
+
+    Prints the table, or writes it to FILE for "--method riemann_opt -O table=FILE". It serves any number of points.
+
+    \b
+    xaisim fit-path resnet18_tiny -o mine.yaml
+    xaisim explain --method riemann_opt -O table=mine.yaml --n-steps 16
+    """
+    from xaisim.experiment import checked_baseline
+    from xaisim.fit_path import fit_path, table_yaml
+    from xaisim.report.save import check_yaml
+
+    start: float | str = baseline
+    with suppress(ValueError):
+        start = float(baseline)
+    try:
+        checked_baseline(start)
+    except ValueError as error:
+        raise UserError(f"baseline {baseline!r}: {error}") from None
+    if output is not None:
+        check_yaml(output, what="a table is", force=force)
+    with _Progress(quiet=False) as progress:
+        table = fit_path(model, weights=weights, baseline=start, scenes=scenes, parts=parts, progress=progress)
+    if output is None:
+        click.echo(table_yaml(table).rstrip())
+    else:
+        output.write_text(table_yaml(table), encoding="utf-8")
+        click.echo(f"written to {output}")
+
+
 @main.command(short_help="Hold the simulator against closed forms, RTL and measured chips.")
 @click.option("--only", metavar="NAME", multiple=True, help="Run this section only; may be given several times.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="Write the page as Markdown.")

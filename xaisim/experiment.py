@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, Field
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
+from xaisim.attribution.tables import load_table
 from xaisim.attribution.smoothing import LEAST_SIGMA, MOST_SIGMA
 from xaisim.config import (
     Config,
@@ -74,7 +75,7 @@ def _checked_numerics(value: Any) -> Any:
     return value
 
 
-_DEFAULT_BASELINE = "black"  # no light, as in Sundararajan et al. 2017
+DEFAULT_BASELINE = "black"  # no light, as in Sundararajan et al. 2017
 
 Baseline = Annotated[float | str, BeforeValidator(checked_baseline)]
 
@@ -95,6 +96,20 @@ class Options(Config):
     """What is explained: the class's logit, or its softmax probability."""
     n_intervals: Annotated[int, Field(ge=1, le=256)] | None = None
     """Intervals of the path that get points of their own."""
+    n_pilots: Annotated[int, Field(ge=2, le=MOST_TRIPS)] | None = None
+    """Forward passes that say where IDG takes its samples."""
+    stop_at_delta: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Refine the path until |δ| is at most this share of |F(x) − F(x')|; ``n_steps`` is then the most."""
+    at_once: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Intervals that adaptive_ig halves per launch."""
+    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the largest F on the path at which left-IG ends."""
+    slope: Literal["dot", "difference"] | None = None
+    """IDG's dF/dα: the gradient times (x − x'), or the finite difference to the next sample."""
+    reference_compat: bool | None = None
+    """Do what the authors' published code does where it departs from the definition (docs/methods.md)."""
+    table: str | None = None
+    """RiemannOpt's density of points: a file of ``xaisim fit-path``; by default what ships with the model."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
     """Points of an interval in proportion to |change of F| to this power."""
     n_samples: Annotated[int, Field(ge=1, le=MOST_TRIPS)] | None = None
@@ -177,13 +192,15 @@ class Prepared:
     @property
     def shown_options(self) -> dict[str, Any]:
         """Options as they go into the report: those that are set, the baseline by its name."""
-        arrays = ("baseline", "baselines", "pixel_range")
+        arrays = ("baseline", "baselines", "pixel_range", "table")
         shown = {name: value for name, value in self.options.items() if name not in arrays and value is not None}
         if "baselines" in self.options:
             shown["baselines"] = len(self.options["baselines"])
+        if "table" in self.options:
+            shown["table"] = self.experiment.options.table or "shipped"
         if "baseline" in self.options:
             shown["baseline"] = (
-                _DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
+                DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
             )
         return shown
 
@@ -211,6 +228,7 @@ class Prepared:
             _digest(self.sample.x),
             e.method,
             json.dumps(self.shown_options, sort_keys=True, default=str),
+            _digest(self.options.get("table")),
             str(e.target),
             self.numerics.model_dump_json(),
             self.arch.model_dump_json(exclude={"description"}),
@@ -374,9 +392,11 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
     if "baselines" in options:
         options["baselines"] = _scenes(model, given.get("baselines", calibration_count()))
     if "baseline" in options:
-        options["baseline"] = baseline_array(model, given.get("baseline", _DEFAULT_BASELINE))
+        options["baseline"] = baseline_array(model, given.get("baseline", DEFAULT_BASELINE))
     if "pixel_range" in options:
         options["pixel_range"] = (baseline_array(model, "black"), baseline_array(model, "white"))
+    if "table" in options:
+        options["table"] = _density(model, given.get("table"), given.get("baseline", DEFAULT_BASELINE), options["score"])
     return options
 
 
@@ -385,6 +405,20 @@ def _scenes(model: Model, count: int) -> Array:
     if count > calibration_count():
         raise UserError(f"options: baselines: there are {calibration_count()} calibration scenes, not {count}")
     return calibration_batch(model, count)
+
+
+def _density(model: Model, file: str | None, baseline: float | str, score: str) -> Array:
+    """Return the density of points that was learnt for a model's paths from a baseline."""
+    table = load_table(model.name, file)
+    where = file or f"the shipped table of {model.name}"
+    if (table.model, table.baseline) != (model.name, baseline):
+        raise UserError(
+            f"{where} was learnt for {table.model} from baseline {table.baseline}, not for {model.name} from {baseline}; "
+            "see 'xaisim fit-path'"
+        )
+    if score not in table.densities:
+        raise UserError(f"{where} has no density for score {score}; choices: {', '.join(table.densities)}")
+    return np.array(table.densities[score])  # type: ignore[index] # a key, as was just checked
 
 
 def baseline_array(model: Model, baseline: float | str) -> Array:

@@ -30,6 +30,10 @@ class Tensor:
             return np.ldexp(self.values.astype(np.float64), -self.type.format.frac)
         return self.values
 
+    def followed_by(self, *others: Tensor) -> Tensor:
+        """Return these samples and those of ``others``, of the same type, as one batch."""
+        return replace(self, values=np.concatenate([self.values, *(other.values for other in others)]))
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:

@@ -12,10 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xaisim.attribution import adaptive, along_path, cams, expected, single, smoothing, stepwise
+from xaisim.attribution import (
+    adaptive,
+    adaptive_path,
+    along_path,
+    cams,
+    expected,
+    single,
+    smoothing,
+    stepwise,
+    weighed_after,
+)
 from xaisim.attribution.device import Tensor
 
-COUNTS = {"n_steps", "n_samples", "n_iterations", "max_iter", "k_classes"}
+COUNTS = {"n_steps", "n_samples", "n_pilots", "n_iterations", "max_iter", "k_classes"}
 """Options that say how often something is repeated."""
 _OUTER = {"k_classes": 4}
 """Those around another: a short run has so many times fewer of them."""
@@ -80,6 +90,11 @@ METHODS: dict[str, Method] = {
     "layercam": Method(cams.layercam, batched=True),
     "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),
     "nuig": Method(along_path.non_uniform, complete=True, check=along_path.check_intervals),
+    "riemann_opt": Method(along_path.learnt_path, complete=True),
+    "adaptive_ig": Method(adaptive_path.adaptive, complete=True, check=adaptive_path.check_points, stops=True),
+    "left_ig": Method(weighed_after.left_integrated_gradients, check=along_path.check_path),
+    "idg": Method(weighed_after.decision_gradients, check=weighed_after.check_pilots),
+    "idgi": Method(weighed_after.important_directions, complete=True),
     "smoothgrad": Method(smoothing.smoothgrad, check=smoothing.check_noise),
     "smooth_taylor": Method(smoothing.smooth_taylor),
     "adaptive_smooth_taylor": Method(adaptive.adaptive_smooth_taylor, stops=True, calibration=adaptive.for_calibration),

@@ -2,8 +2,8 @@
 
 probe(graph)                        forward alone at every point
 path_gradient(graph, target=3)      w · gradient added up over all points, for weights that are known beforehand
-point_gradients(graph, target=3)    the gradient of every point, kept in DRAM until the host knows the weights
-weighted_sum(type)                  Σ w · gradient of those
+point_gradients(graph, target=3)    the gradient of every point, in DRAM until the host knows the weights
+weighted_sum(shape)                 Σ w · gradient of those
 """
 
 from __future__ import annotations
@@ -88,19 +88,60 @@ def _add_moved(b: GraphBuilder, move: str, gradient: str) -> None:
 
 @lru_cache(REMEMBERED)
 def point_gradients(graph: Graph, target: int, score: str = "logit") -> Kernel:
-    """Logits and gradient of every point, both left in DRAM."""
+    """Logits and gradient of every point, left in DRAM, and dF/dα = g · (x − x') as the sum of ``slope_names``."""
     inner = backpropagated(graph, target, "input", score=score)
-    return Kernel(f"point gradients of class {target}", _at_a_point(inner).build(*inner.outputs))
+    b = _at_a_point(inner)
+    b.backward, b.layer = True, "path"
+    gradient = inner.outputs[-1]
+    channels, height, width = b.types[gradient].shape
+    for channel, name in enumerate(slope_names(channels)):
+        for side, source, shape in (
+            ("left", gradient, (height * width,)),
+            ("right", "path.difference", (1, height * width)),
+        ):
+            part = b.add(f"{name}.{side}.channel", "slice", source, start=channel, stop=channel + 1)
+            b.add(f"{name}.{side}", "reshape", part, shape=shape)
+        b.add(name, "linear", f"{name}.left", f"{name}.right")
+    return Kernel(f"point gradients of class {target}", b.build(*inner.outputs, *slope_names(channels)))
+
+
+def slope_names(channels: int) -> list[str]:
+    """Return the outputs whose sum is dF/dα: a filter per channel, so that each fits an accumulator of 48 bits."""
+    return [f"path.slope.{channel}" for channel in range(channels)]
 
 
 @lru_cache(REMEMBERED)
-def weighted_sum(type: TensorType) -> Kernel:
-    """Σ w · gradient over trips, of gradients that an earlier launch left."""
+def weighted_sum(shape: tuple[int, ...]) -> Kernel:
+    """Σ w · gradient over trips, of gradients that earlier launches left."""
     b = GraphBuilder()
     b.layer = "path"
-    b.input("path.gradient", TensorType(type.shape))
-    _add_weighted(b, "path.gradient")
+    _add_weighted(b, b.input("path.gradient", TensorType(shape), per_trip=True))
     return Kernel("weighted sum", b.build("path.total"))
+
+
+@lru_cache(REMEMBERED)
+def normal_squares(shape: tuple[int, ...]) -> Kernel:
+    """Σ share · (scale · gradient)² over trips: the scale brings gradients of any size into one format."""
+    b = GraphBuilder()
+    b.layer, b.backward = "path", True
+    b.input("path.gradient", TensorType(shape), per_trip=True)
+    for name in ("path.scale", "path.share"):
+        b.input(name, TensorType(()))
+    b.add("path.normal", "mul", "path.gradient", "path.scale")
+    b.add("path.square", "mul", "path.normal", "path.normal")
+    b.add("path.weighted", "mul", "path.square", "path.share")
+    b.add("path.total", "accumulate", "path.weighted", trips=MOST_TRIPS)
+    return Kernel("weighted sum of squares", b.build("path.total"))
+
+
+@lru_cache(REMEMBERED)
+def as_attribution(shape: tuple[int, ...]) -> Kernel:
+    """A running sum in the format of an attribution."""
+    b = GraphBuilder()
+    b.layer, b.backward = "path", True
+    b.input("path.total", TensorType(shape))
+    b.constant("path.one", np.ones(()))
+    return Kernel("result of a sum", b.build(b.add("attribution", "mul", "path.total", "path.one")))
 
 
 def _add_weighted(b: GraphBuilder, gradient: str) -> None:
@@ -111,16 +152,16 @@ def _add_weighted(b: GraphBuilder, gradient: str) -> None:
 
 
 @lru_cache(REMEMBERED)
-def path_result(shape: tuple[int, ...], total: TensorType, n_steps: int) -> Kernel:
-    """The end of a path method: (x − x') ⊙ total / n."""
+def path_result(shape: tuple[int, ...], factor: float) -> Kernel:
+    """The end of a path method: (x − x') ⊙ total · factor."""
     b = GraphBuilder()
     b.backward = True
     b.layer = "path"
     for name in ("path.x", "path.baseline"):
         b.input(name, TensorType(shape))
-    b.input("path.total", TensorType(total.shape))
-    b.constant("path.one_over_n", np.array(1 / n_steps))
-    b.add("path.mean_gradient", "mul", "path.total", "path.one_over_n")
+    b.input("path.total", TensorType(shape))
+    b.constant("path.factor", np.array(factor))
+    b.add("path.mean_gradient", "mul", "path.total", "path.factor")
     b.add("path.difference", "sub", "path.x", "path.baseline")
     b.add("attribution", "mul", "path.difference", "path.mean_gradient")
     return Kernel("path result", b.build("attribution"))

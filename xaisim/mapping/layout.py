@@ -140,6 +140,11 @@ def _whole(source: Source, types: dict[str, TensorType]) -> bool:
     return source.stop - source.start == volume(types[source.name].shape)[0]
 
 
+def skipped_elements(source: Source, types: dict[str, TensorType]) -> int:
+    """Return the elements of a tensor that lie in front of the part that a view shows."""
+    return source.offset * (1 if source.whole else int(np.prod(volume(types[source.name].shape)[1:])))
+
+
 def _varying(plan: Plan) -> set[str]:
     """Return the tensors that have a copy per path point."""
     return {
@@ -190,7 +195,7 @@ class _Finder:
         outer0, outer1, inner0, inner1, whole = k0, k1, c0, c1, nest.C
         if self.problem.transposed:
             outer0, outer1, inner0, inner1, whole = c0, c1, k0, k1, nest.K
-        start = self.layout.first_bit(self.named(name)) + (outer0 * whole + inner0) * taps
+        start = self.weight_bit(name) + (outer0 * whole + inner0) * taps
         parts = [self.piece(start, outer1 - outer0, whole * taps, 1, 0, (inner1 - inner0) * taps)]
         if self.stream.extra_bits_per_k:
             bias = self.layout.first_bit(self.stage.anchor.args[2])
@@ -198,12 +203,13 @@ class _Finder:
             parts.append(self.piece(bias + k0 * width, 1, 0, 1, 0, (k1 - k0) * width)[:, c0 == 0])
         return parts
 
-    def named(self, name: str) -> str:
-        """Return the stored tensor behind a view of weights."""
+    def weight_bit(self, name: str) -> int:
+        """Return the bit at which weights begin, which may be a slice or another shape of a stored tensor."""
         sources = self.plan.views.sources(name)
         if len(sources) > 1:
             raise ValueError(f"{name}: weights made of several tensors have no address")
-        return sources[0].name
+        (source,) = sources
+        return self.layout.first_bit(source.name) + skipped_elements(source, self.graph.types()) * self.stream.bits
 
     def maps(self, name: str) -> list[Array]:
         """Channels, rows and columns of every stored tensor behind a feature map, path point by path point."""
@@ -220,8 +226,7 @@ class _Finder:
                 some = (last > first) & (((t0 <= t) & (t < t1)) | (not self.stream.point))
                 bits, plane = self.stream.bits, height * width
                 base = self.layout.first_bit(source.name) + t * types[source.name].size_bits
-                own_plane = 1 if source.whole else int(np.prod(volume(types[source.name].shape)[1:]))
-                skipped = source.offset * own_plane
+                skipped = skipped_elements(source, types)
                 start = base + (skipped + (first - source.start) * plane + h0 * width + w0) * bits
                 channels, rows, columns = last - first, h1 - h0, w1 - w0
                 whole_rows, whole_maps = columns == width, (columns == width) & (rows == height)

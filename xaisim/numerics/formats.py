@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -221,11 +221,21 @@ class Ranges:
         if self.histograms is not None:
             self.histograms.setdefault(name, Histogram()).see(values)
 
+    def widen(self, names: Iterable[str], factor: float) -> None:
+        """Allow for larger values of some tensors than were seen."""
+        for name in names:
+            if name in self.largest:
+                self.largest[name] *= factor
+
 
 _ATTRIBUTIONS = frozenset(
-    {"attribution", "input_x_gradient", "path.mean_gradient", "smooth.mean", "smooth.mean_square"}
+    {"attribution", "input_x_gradient", "path.mean_gradient", "smooth.mean", "smooth.mean_square", "path.square"}
 )
-_TABLES = frozenset({"path.alpha", "path.weight"})
+_TABLES = frozenset({"path.alpha", "path.weight", "path.share"})
+_READ_BACK = "path.slope."
+"""Sums over a whole map that the host reads."""
+_REGISTERS = {"path.scale": 32}
+"""Scalars whose values lie orders of magnitude apart, and their bits."""
 _SUMS = frozenset({"attribution.sum"})
 """Sums that launches hand on: with a bit for every doubling of their number they lose nothing that the map shows."""
 
@@ -259,7 +269,9 @@ class Formats:
             return self._finished(own.format, own)
         if name in _TABLES:
             width = n.path
-        elif name in _ATTRIBUTIONS:
+        elif name in _REGISTERS:
+            width = _REGISTERS[name]
+        elif name in _ATTRIBUTIONS or name.startswith(_READ_BACK):
             width = n.attributions
         elif name in _SUMS:
             width = n.running_sum or n.attributions + _TRIP_BITS

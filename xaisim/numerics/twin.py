@@ -132,6 +132,12 @@ class TwinTensor(Tensor):
 
     twin: Tensor
 
+    def followed_by(self, *others: Tensor) -> Tensor:
+        """Join the samples of both devices."""
+        twins = [other.twin for other in others if isinstance(other, TwinTensor)]
+        values = np.concatenate([self.values, *(other.values for other in others)])
+        return TwinTensor(values, self.type, self.twin.followed_by(*twins))
+
 
 class TwinDevice(Recorder):
     """Launches every kernel on both devices, window by window; answers with the first one's tensors."""

@@ -83,10 +83,10 @@ def check_directory(directory: str | Path, names: Sequence[str] = RESULT_FILES, 
         raise UserError(f"{directory / blocked[0]}: is a folder where a result file should go")
 
 
-def check_yaml(file: Path, *, force: bool = False) -> None:
+def check_yaml(file: Path, *, what: str = "numerics are", force: bool = False) -> None:
     """Raise :class:`UserError` unless a YAML file can be written: it is new in a folder that exists, or ``force``."""
     if file.suffix not in (".yaml", ".yml"):
-        raise UserError(f"{file}: numerics are a .yaml file; choose such a name")
+        raise UserError(f"{file}: {what} a .yaml file; choose such a name")
     try:
         if file.is_dir() or not file.absolute().parent.is_dir():
             raise UserError(f"{file}: is a folder" if file.is_dir() else f"{file}: there is no folder {file.parent}")
