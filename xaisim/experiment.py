@@ -105,7 +105,7 @@ class Options(Config):
     threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the largest F on the path at which left-IG ends."""
     slope: Literal["dot", "difference"] | None = None
-    """IDG's dF/dα: the gradient times (x − x'), or the finite difference to the next sample."""
+    """IDG's dF/dα: the gradient times (x − x'), or the finite difference over its width."""
     reference_compat: bool | None = None
     """Do what the authors' published code does where it departs from the definition (docs/methods.md)."""
     table: str | None = None

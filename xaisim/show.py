@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xaisim.attribution.device import Launch
-from xaisim.attribution.methods import METHODS
+from xaisim.attribution.methods import METHODS, Method
 from xaisim.attribution.paths import PATH_RULES
 from xaisim.config import shipped_names
 from xaisim.experiment import Experiment, load_experiment, prepare
@@ -163,8 +163,20 @@ def choices_text() -> str:
     lines = []
     for title, rows in sections.items():
         lines.append(f"{title}:")
-        lines += [f"  {name:34s} {text}".rstrip() for name, text in rows.items()]
+        for name, text in rows.items():
+            lines.append(f"  {name:34s} {text}".rstrip())
+            if title == "methods" and METHODS[name].options:
+                lines.append(f"  {'':34s}   {options_text(METHODS[name])}")
     return "\n".join(lines)
+
+
+def options_text(method: Method) -> str:
+    """Return a method's options with their defaults, as ``-O`` takes them; one that depends on the model has none."""
+    told = {"baseline": "black", "layer": None, "table": None}
+    return " ".join(
+        name if told.get(name, default) is None else f"{name}={str(told.get(name, default)).lower()}"
+        for name, default in method.options.items()
+    )
 
 
 def report_text(report: Report) -> str:

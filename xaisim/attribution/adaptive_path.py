@@ -40,7 +40,7 @@ def adaptive(
     baseline: Array | float = 0.0,
     n_steps: int = 50,
     stop_at_delta: float | None = 0.02,
-    at_once: int = 1,
+    at_once: int = 2,
     score: str = "probability",
 ) -> Tensor:
     """Integrated Gradients that halve the interval with the largest error until the sum is complete enough.

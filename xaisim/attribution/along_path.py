@@ -137,7 +137,7 @@ def learnt_path(
     n_steps: int = 50,
     score: str = "probability",
 ) -> Tensor:
-    """Integrated Gradients at points learnt once per model: RiemannOpt (Swain et al. 2024), no probe per picture.
+    """Integrated Gradients at points learnt once per model: RiemannOpt (Swain & Singhi 2024), no probe per picture.
 
     ``table`` is the density of points on equal parts of the path, as ``xaisim fit-path`` learns and stores it.
     """

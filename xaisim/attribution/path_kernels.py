@@ -93,21 +93,22 @@ def point_gradients(graph: Graph, target: int, score: str = "logit") -> Kernel:
     b = _at_a_point(inner)
     b.backward, b.layer = True, "path"
     gradient = inner.outputs[-1]
-    channels, height, width = b.types[gradient].shape
-    for channel, name in enumerate(slope_names(channels)):
-        for side, source, shape in (
-            ("left", gradient, (height * width,)),
-            ("right", "path.difference", (1, height * width)),
-        ):
-            part = b.add(f"{name}.{side}.channel", "slice", source, start=channel, stop=channel + 1)
-            b.add(f"{name}.{side}", "reshape", part, shape=shape)
+    names = slope_names(b.types[gradient].shape)
+    for channel, name in enumerate(names):
+        for side, tensor in (("left", gradient), ("right", "path.difference")):
+            part = b.add(f"{name}.{side}.part", "slice", tensor, start=channel, stop=channel + 1) if names[1:] else tensor
+            size = b.types[part].size
+            b.add(f"{name}.{side}", "reshape", part, shape=(size,) if side == "left" else (1, size))
         b.add(name, "linear", f"{name}.left", f"{name}.right")
-    return Kernel(f"point gradients of class {target}", b.build(*inner.outputs, *slope_names(channels)))
+    return Kernel(f"point gradients of class {target}", b.build(*inner.outputs, *names))
 
 
-def slope_names(channels: int) -> list[str]:
-    """Return the outputs whose sum is dF/dα: a filter per channel, so that each fits an accumulator of 48 bits."""
-    return [f"path.slope.{channel}" for channel in range(channels)]
+def slope_names(shape: tuple[int, ...]) -> list[str]:
+    """Return the outputs whose sum is dF/dα for an input of a shape.
+
+    There is a filter per channel of a picture, whose weights are (x − x'), so that each fits an accumulator of 48 bits.
+    """
+    return [f"path.slope.{channel}" for channel in range(shape[0] if len(shape) == 3 else 1)]
 
 
 @lru_cache(REMEMBERED)

@@ -106,9 +106,16 @@ def in_decisions(counts: Array, *, reference_compat: bool = False) -> Table:
     return np.concatenate(alphas), np.concatenate([np.full(count, width / count) for count in used if count])
 
 
-def forward_slopes(alphas: Array, values: Array, end: float) -> Array:
-    """Return the finite difference from each α to the next one, from the last to F(1) = ``end``."""
-    return np.diff(np.append(values, end)) / np.diff(np.append(alphas, 1.0))
+def forward_slopes(samples: Table, values: Array, pilots: Array) -> Array:
+    """Return the finite difference over every sample's own width: to the next sample or to the pilot that ends it.
+
+    Where a sample of the authors' code ends between known points, F is interpolated.
+    """
+    alphas, widths = samples
+    known = np.concatenate([np.linspace(0, 1, len(pilots)), alphas])
+    order = np.argsort(known, kind="stable")
+    after = np.interp(alphas + widths, known[order], np.concatenate([pilots, values])[order])
+    return np.asarray((after - values) / widths)
 
 
 # --- adaptive refinement ----------------------------------------------------------------------------------------------

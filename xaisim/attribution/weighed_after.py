@@ -70,22 +70,22 @@ def decision_gradients(
     score: str = "logit",
     reference_compat: bool = False,
 ) -> Tensor:
-    """(x − x') ⊙ ∫ ∇F · dF/dα, sampled where F rises: Integrated Decision Gradients (Walker et al. 2024).
+    """(x − x') ⊙ ∫ ∇F · dF/dα, sampled where F rises: Integrated Decision Gradients (Walker et al. 2023).
 
     ``n_pilots`` forward passes say how the ``n_steps`` samples are divided. ``slope``: dF/dα as ∇F · (x − x') of each
-    sample (``dot``) or as the ``difference`` to the next one. ``reference_compat`` slides samples towards the baseline,
+    sample (``dot``) or as the ``difference`` over its width. ``reference_compat`` slides samples towards the baseline,
     as the authors' code does. Not complete.
     """
     infer(device, graph, x)
     ends = ends_of(x, baseline)
     pilots = probed(device, graph, ends, target, np.linspace(0, 1, n_pilots), score)
-    alphas, widths = in_decisions(decision_counts(pilots, n_steps), reference_compat=reference_compat)
+    samples = in_decisions(decision_counts(pilots, n_steps), reference_compat=reference_compat)
     device.decide(8 * n_pilots + sort_operations(n_pilots) + 4 * n_steps)
     points = Points(device, graph, ends, target, score)
-    points.launch(alphas)
-    slopes = points.slopes if slope == "dot" else forward_slopes(alphas, points.values, float(pilots[-1]))
-    device.decide(4 * n_steps)
-    return points.attribution(widths * slopes)
+    points.launch(samples[0])
+    slopes = points.slopes if slope == "dot" else forward_slopes(samples, points.values, pilots)
+    device.decide((2 if slope == "dot" else 6) * n_steps)
+    return points.attribution(samples[1] * slopes)
 
 
 def important_directions(
