@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -80,10 +81,10 @@ def test_refinements_keep_their_points_and_stay_below_the_most(rule: str, n_step
     counts = refinements(rule, n_steps)
     assert counts == sorted(set(counts))
     assert counts[-1] <= n_steps
-    for coarse, fine in zip(counts, counts[1:], strict=False):
+    for coarse, fine in itertools.pairwise(counts):
         assert set(merged(path(rule, coarse))[0]) <= set(merged(path(rule, fine))[0])
     intervals = [merged(in_intervals(c, rule)) for c in finer(np.array([2, 4, 3]), rule, max(9, n_steps))]
-    for before, after in zip(intervals, intervals[1:], strict=False):
+    for before, after in itertools.pairwise(intervals):
         assert set(before[0]) <= set(after[0])
         assert after[1].sum() == pytest.approx(1)
 

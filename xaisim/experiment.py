@@ -20,8 +20,8 @@ from pydantic import BeforeValidator, Field
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
-from xaisim.attribution.tables import load_table
 from xaisim.attribution.smoothing import LEAST_SIGMA, MOST_SIGMA
+from xaisim.attribution.tables import load_table
 from xaisim.config import (
     Config,
     RuleError,
@@ -106,8 +106,6 @@ class Options(Config):
     """Share of the largest F on the path at which left-IG ends."""
     slope: Literal["dot", "difference"] | None = None
     """IDG's dF/dα: the gradient times (x − x'), or the finite difference over its width."""
-    reference_compat: bool | None = None
-    """Do what the authors' published code does where it departs from the definition (docs/methods.md)."""
     table: str | None = None
     """RiemannOpt's density of points: a file of ``xaisim fit-path``; by default what ships with the model."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
@@ -396,7 +394,9 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
     if "pixel_range" in options:
         options["pixel_range"] = (baseline_array(model, "black"), baseline_array(model, "white"))
     if "table" in options:
-        options["table"] = _density(model, given.get("table"), given.get("baseline", DEFAULT_BASELINE), options["score"])
+        options["table"] = _density(
+            model, given.get("table"), given.get("baseline", DEFAULT_BASELINE), options["score"]
+        )
     return options
 
 
@@ -413,12 +413,12 @@ def _density(model: Model, file: str | None, baseline: float | str, score: str) 
     where = file or f"the shipped table of {model.name}"
     if (table.model, table.baseline) != (model.name, baseline):
         raise UserError(
-            f"{where} was learnt for {table.model} from baseline {table.baseline}, not for {model.name} from {baseline}; "
-            "see 'xaisim fit-path'"
+            f"{where} was learnt for {table.model} from baseline {table.baseline}, not for {model.name} from "
+            f"{baseline}; see 'xaisim fit-path'"
         )
     if score not in table.densities:
         raise UserError(f"{where} has no density for score {score}; choices: {', '.join(table.densities)}")
-    return np.array(table.densities[score])  # type: ignore[index] # a key, as was just checked
+    return np.array(table.densities[score])
 
 
 def baseline_array(model: Model, baseline: float | str) -> Array:

@@ -13,11 +13,12 @@ from xaisim.attribution.device import Device, Tensor
 from xaisim.attribution.host import FUNCTION, score_operations, scores, sort_operations
 from xaisim.attribution.kernels import forward
 from xaisim.attribution.paths import Table, least_points, path
-from xaisim.attribution.points import Ends, Points, ends_of, finish
+from xaisim.attribution.points import Feeds, Points, ends_of, finish
 from xaisim.attribution.sampling import allocate, check_refinable, equidistributed, finer, in_intervals, refinements
 from xaisim.ir.graph import Array, Graph
 
-def integrate(device: Device, graph: Graph, ends: Ends, target: int, table: Table, score: str) -> Tensor:
+
+def integrate(device: Device, graph: Graph, ends: Feeds, target: int, table: Table, score: str) -> Tensor:
     """Launch a path whose points and weights are known: (x − x') ⊙ Σ w_k ∇F(γ(α_k))."""
     alphas, weights = table
     # Weights travel as n·w, which is 1 for the uniform rules; 1/n is multiplied in once, at the end.
@@ -26,7 +27,7 @@ def integrate(device: Device, graph: Graph, ends: Ends, target: int, table: Tabl
     return finish(device, ends, device.launch(launch, feeds, trips=len(alphas))["path.total"], 1 / len(alphas))
 
 
-def probed(device: Device, graph: Graph, ends: Ends, target: int, alphas: Array, score: str) -> Array:
+def probed(device: Device, graph: Graph, ends: Feeds, target: int, alphas: Array, score: str) -> Array:
     """Return F at points of the path, from one batch of forward passes that the host reads back."""
     feeds = {**ends, "path.alpha": alphas}
     logits = device.launch(kernels.probe(graph), feeds, trips=len(alphas), sync=True)[graph.outputs[0]].real()
@@ -56,7 +57,7 @@ def check_path(*, n_steps: int, rule: str, stop_at_delta: float | None = None, *
 def check_intervals(
     *, n_steps: int, n_intervals: int, rule: str, stop_at_delta: float | None = None, **_: object
 ) -> None:
-    """Raise ``ValueError`` where an interval could not get the points that its rule needs, or its rule not be refined."""
+    """Raise ``ValueError`` where an interval could not get the points that its rule needs, or cannot be refined."""
     least = n_intervals * least_points(rule)
     if n_steps < least:
         raise ValueError(f"n_steps must be at least {least} for {n_intervals} intervals of {rule}, got {n_steps}")

@@ -96,7 +96,9 @@ def point_gradients(graph: Graph, target: int, score: str = "logit") -> Kernel:
     names = slope_names(b.types[gradient].shape)
     for channel, name in enumerate(names):
         for side, tensor in (("left", gradient), ("right", "path.difference")):
-            part = b.add(f"{name}.{side}.part", "slice", tensor, start=channel, stop=channel + 1) if names[1:] else tensor
+            part = (
+                b.add(f"{name}.{side}.part", "slice", tensor, start=channel, stop=channel + 1) if names[1:] else tensor
+            )
             size = b.types[part].size
             b.add(f"{name}.{side}", "reshape", part, shape=(size,) if side == "left" else (1, size))
         b.add(name, "linear", f"{name}.left", f"{name}.right")

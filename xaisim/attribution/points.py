@@ -19,16 +19,16 @@ from xaisim.attribution.paths import Table
 from xaisim.attribution.sampling import merged
 from xaisim.ir.graph import Array, Graph
 
-Ends = dict[str, Array | Tensor]
-"""Both ends of a path, as kernels read them."""
+Feeds = dict[str, Array | Tensor]
+"""What a launch reads, by name."""
 
 
-def ends_of(x: Array, baseline: Array | float) -> Ends:
+def ends_of(x: Array, baseline: Array | float) -> Feeds:
     """Return both ends; the baseline has the shape of ``x`` (1, C, H, W) or stretches to it."""
     return {"path.x": x, "path.baseline": np.broadcast_to(np.asarray(baseline, np.float64), x.shape)}
 
 
-def finish(device: Device, ends: Ends, total: Tensor, factor: float) -> Tensor:
+def finish(device: Device, ends: Feeds, total: Tensor, factor: float) -> Tensor:
     """Launch the end of a path: (x − x') ⊙ total · factor."""
     kernel = kernels.path_result(total.type.shape, factor)
     return device.launch(kernel, {**ends, "path.total": total})["attribution"]
@@ -37,7 +37,7 @@ def finish(device: Device, ends: Ends, total: Tensor, factor: float) -> Tensor:
 class Points:
     """What was launched so far, in the order of launches; the host reads scores and slopes back each time."""
 
-    def __init__(self, device: Device, graph: Graph, ends: Ends, target: int, score: str) -> None:
+    def __init__(self, device: Device, graph: Graph, ends: Feeds, target: int, score: str) -> None:
         self.device, self.graph, self.ends, self.target, self.score = device, graph, ends, target, score
         self.alphas = np.zeros(0)
         self.values = np.zeros(0)
@@ -74,7 +74,7 @@ class Points:
         # They travel as shares of a power of two that none exceeds, so that a format holds those of every picture.
         most = float(np.abs(weights).max())
         scale = 2.0 ** math.ceil(math.log2(most)) if most > 0 else 1.0
-        feeds = {"path.gradient": self.gradient, "path.weight": weights / scale}
+        feeds: Feeds = {"path.gradient": self.gradient, "path.weight": weights / scale}
         total = self.device.launch(kernels.weighted_sum(self.gradient.type.shape), feeds, trips=len(weights))
         return finish(self.device, self.ends, total["path.total"], scale)
 

@@ -61,7 +61,7 @@ def refinements(rule: str, n_steps: int, least: int = _FIRST_POINTS) -> list[int
 
 
 def finer(counts: Array, rule: str, n_steps: int) -> Iterator[Array]:
-    """Yield ``counts`` of an interval each, and finer ones that keep their points, while all are ``n_steps`` at most."""
+    """Yield ``counts`` of an interval each, and finer ones that keep their points, up to ``n_steps`` in all."""
     ends = least_points(rule) - 1
     while counts.sum() <= n_steps:
         yield counts
@@ -153,7 +153,7 @@ class Nodes:
         return threshold is not None and abs(self.gap()) <= threshold * abs(float(self.values[-1] - self.values[0]))
 
     def worst(self, count: int) -> Array:
-        """Return the middles of the ``count`` intervals with the largest errors; ties go to the widest, then the first."""
+        """Return the middles of the ``count`` intervals with the largest errors; ties go to the wider, then the first."""
         order = np.lexsort((np.arange(len(self.alphas) - 1), -np.diff(self.alphas), -np.abs(self.errors)))
         chosen = np.sort(order[:count])
         return (self.alphas[chosen] + self.alphas[chosen + 1]) / 2
@@ -185,7 +185,9 @@ def steepest(score: Callable[[Array], Array], probes: int = 33, rounds: int = 8)
         order = np.argsort(np.concatenate([alphas, middles]))
         values = np.concatenate([values, score(middles)])[order]
         alphas = np.concatenate([alphas, middles])[order]
-    return np.unique([alphas[int(np.argmax(np.abs(np.gradient(values, alphas))))], alphas[np.argmin(np.abs(values - 0.5))]])
+    return np.unique(
+        [alphas[int(np.argmax(np.abs(np.gradient(values, alphas))))], alphas[np.argmin(np.abs(values - 0.5))]]
+    )
 
 
 # --- a density of points learnt once per model ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from xaisim.attribution.along_path import infer, probed, score_at_x
 from xaisim.attribution.device import Device, Tensor
 from xaisim.attribution.host import FUNCTION, sort_operations
 from xaisim.attribution.paths import path
-from xaisim.attribution.points import Points, ends_of
+from xaisim.attribution.points import Feeds, Points, ends_of
 from xaisim.attribution.sampling import decision_counts, forward_slopes, in_decisions, kept_before
 from xaisim.ir.graph import Array, Graph
 
@@ -100,7 +100,7 @@ def important_directions(
 ) -> Tensor:
     """Σ (F_{j+1} − F_j) · g_j² / Σ g_j²: IDGI (Yang et al. 2023), complete by construction.
 
-    Points lie at j/``n_steps``; F(x) closes the last step. A point whose gradient is zero everywhere contributes nothing.
+    Points lie at j/``n_steps``; F(x) closes the last step. A point without any gradient contributes nothing.
     """
     high = score_at_x(device, infer(device, graph, x), target, score)
     points = Points(device, graph, ends_of(x, baseline), target, score)
@@ -110,6 +110,6 @@ def important_directions(
     scale = np.divide(1.0, np.sqrt(power), out=np.zeros(len(power)), where=power > 0)
     device.decide(n_steps * (_PER_PRODUCT * gradients.type.size + FUNCTION + 3))
     changes = np.diff(np.append(points.values, high))
-    feeds = {"path.gradient": gradients, "path.scale": np.broadcast_to(scale, n_steps), "path.share": changes}
+    feeds: Feeds = {"path.gradient": gradients, "path.scale": np.broadcast_to(scale, n_steps), "path.share": changes}
     total = device.launch(kernels.normal_squares(gradients.type.shape), feeds, trips=n_steps)["path.total"]
     return device.launch(kernels.as_attribution(total.type.shape), {"path.total": total})["attribution"]

@@ -17,8 +17,9 @@ from xaisim.ir.graph import Array, Graph, evaluate
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Numerics, Ranges
 
-_MOST_STEPS = 8
-"""Path points per calibration picture: ranges saturate long before attributions converge."""
+_MOST_STEPS, _MOST_STEEP = 8, 32
+"""Path points (or samples) per calibration picture: ranges saturate long before attributions converge. A probability's
+gradient peaks where it jumps, which takes more of them to meet where there is no path to search."""
 _STEEPER, _STEEPER_MAPS = 2.0, 4.0
 """How much steeper a picture's jump may be than those of all calibration pictures. Maps have bits to spare."""
 _MAPS = ("path.mean_gradient", "attribution")
@@ -42,8 +43,9 @@ def calibrate(
         numerics.percentile if numerics.calibration == "percentile" else None,
         histograms={} if numerics.calibration == "min_error" else None,
     )
-    options = method.brief(options, _MOST_STEPS)
-    peaks = options.get("score") == "probability" and "baseline" in options
+    steep = options.get("score") == "probability"
+    peaks = steep and "baseline" in options
+    options = method.brief(options, _MOST_STEEP if steep and not peaks else _MOST_STEPS)
     predicted = evaluate(graph, {"input": samples})[graph.outputs[0]].argmax(axis=1)
     jobs = [(i, int(c)) for i, c in enumerate(predicted)]
     jobs += [(i, t) for t in targets for i in range(min(8, len(samples))) if (i, t) not in jobs]
