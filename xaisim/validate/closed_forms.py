@@ -15,7 +15,7 @@ import numpy as np
 from xaisim.attribution.device import Kernel
 from xaisim.config import load_data
 from xaisim.hardware.architecture import Architecture, load_architecture
-from xaisim.hardware.array import GridArray, SystolicArray, UnrolledArray, systolic_cycles, unrolled_cycles
+from xaisim.hardware.array import Array, SystolicArray, UnrolledArray, systolic_cycles, unrolled_cycles
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 from xaisim.mapping.schedule import map_kernel
@@ -106,7 +106,7 @@ def array_of(case: Case) -> SystolicArray:
     })  # fmt: skip
 
 
-def roomy_architecture(array: SystolicArray | UnrolledArray | GridArray) -> Architecture:
+def roomy_architecture(array: Array) -> Architecture:
     """Return a machine around an array that nothing holds up: every port is wide enough, and one tile holds it all.
 
     A transfer moves a whole MiB, so the mapper gains nothing by cutting the product into tiles.
@@ -134,7 +134,7 @@ def conv_graph(conv: Conv) -> Graph:
     return device.program[0].graph
 
 
-def machine_cycles(conv: Conv, array: SystolicArray | UnrolledArray) -> int:
+def machine_cycles(conv: Conv, array: Array) -> int:
     """Return the cycles that the array is busy when the product is mapped, lowered and run on the clock."""
     schedule = map_kernel(conv_graph(conv), roomy_architecture(array))
     return int(run_loop(schedule.tiles, 1).busy[Unit.ARRAY])

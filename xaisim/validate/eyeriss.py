@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.hardware.array import FoldTerms, GridArray, GridFold, Spatial, grid_accesses, grid_cycles, grid_fold
-from xaisim.mapping.schedule import map_kernel
-from xaisim.mapping.tiles import Unit
-from xaisim.simulate.clock import run_loop
-from xaisim.validate.closed_forms import Conv, conv_graph, roomy_architecture
+from xaisim.validate.closed_forms import Conv, machine_cycles
 from xaisim.validate.section import Cell, Scatter, Section
 
 BATCH = 4
@@ -121,9 +118,8 @@ def machine_tile(layer: Layer, arch: Architecture) -> Machine:
     assert isinstance(array, GridArray)
     side = (layer.output - 1) * layer.stride + layer.size  # the input with the zeros around it
     conv = Conv(layer.channels, side, layer.mapping.m, layer.size, layer.stride)
-    tiles = map_kernel(conv_graph(conv), roomy_architecture(array)).tiles
     formula = grid_cycles(array, layer.dims | {"N": 1}, stride=(layer.stride, layer.stride)).total
-    return Machine(int(run_loop(tiles, 1).busy[Unit.ARRAY]), int(formula))
+    return Machine(machine_cycles(conv, array), int(formula))
 
 
 def timeloop_cycles(arch: Architecture) -> int:
