@@ -12,6 +12,7 @@ from xaisim.studies.cells import Cells
 from xaisim.studies.study import Progress, Setting, Study
 
 STUDIES: dict[str, str] = {
+    "nuig": "Non-uniform interpolation: points and cycles at equal completeness",
     "gradcam": "Static GradCAM: what explaining costs beside inference",
     "edge": "Saliency, DeconvNet and guided backprop on three boards",
     "smoothtaylor": "SmoothTaylor: noise, faithfulness and what they cost",
