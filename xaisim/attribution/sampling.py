@@ -153,7 +153,7 @@ class Nodes:
         return threshold is not None and abs(self.gap()) <= threshold * abs(float(self.values[-1] - self.values[0]))
 
     def worst(self, count: int) -> Array:
-        """Return the middles of the ``count`` intervals with the largest errors; ties go to the wider, then the first."""
+        """Return the middles of the ``count`` intervals of largest error; ties go to the wider, then the first."""
         order = np.lexsort((np.arange(len(self.alphas) - 1), -np.diff(self.alphas), -np.abs(self.errors)))
         chosen = np.sort(order[:count])
         return (self.alphas[chosen] + self.alphas[chosen + 1]) / 2
@@ -194,7 +194,7 @@ def steepest(score: Callable[[Array], Array], probes: int = 33, rounds: int = 8)
 
 
 def equidistributed(density: Array, n_steps: int) -> Table:
-    """Return (α, w) of ``n_steps`` cells with equal shares of a density on equal parts of [0, 1], a point in the middle.
+    """Return (α, w) of ``n_steps`` cells with equal shares of a density on equal parts of [0, 1], a point in each.
 
     For the density √|g'| this is where ½ Σ |g'(α_i)| Δα_i² is least.
     """
