@@ -13,10 +13,9 @@ import numpy as np
 from xaisim.attribution.along_path import infer
 from xaisim.attribution.device import Device, Tensor
 from xaisim.attribution.points import Points, ends_of
-from xaisim.attribution.sampling import Nodes
+from xaisim.attribution.sampling import FIRST_NODES, Nodes, refine
 from xaisim.ir.graph import Array, Graph
 
-_FIRST = np.array([0.0, 0.5, 1.0])
 _PER_INTERVAL = 12
 """Operations of the host per interval: its error (8), its place among the largest, the sum of all."""
 _PER_WEIGHT = 40
@@ -25,8 +24,8 @@ _PER_WEIGHT = 40
 
 def check_points(*, n_steps: int, at_once: int, **_: object) -> None:
     """Raise ``ValueError`` where not even the first points are allowed, or none is to be added."""
-    if n_steps < len(_FIRST):
-        raise ValueError(f"n_steps must be at least {len(_FIRST)}, both ends and the middle, got {n_steps}")
+    if n_steps < len(FIRST_NODES):
+        raise ValueError(f"n_steps must be at least {len(FIRST_NODES)}, both ends and the middle, got {n_steps}")
     if at_once < 1:
         raise ValueError(f"at_once must be at least 1, got {at_once}")
 
@@ -50,15 +49,16 @@ def adaptive(
     measured. ``at_once`` intervals are halved per launch: fewer launches, more points.
     """
     infer(device, graph, x)
-    points, nodes = Points(device, graph, ends_of(x, baseline), target, score), Nodes()
-    new = _FIRST
-    while True:
-        points.launch(new)
-        nodes.add(new, points.values[-len(new) :], points.slopes[-len(new) :])
-        device.decide(_PER_INTERVAL * len(nodes.alphas))
-        left = n_steps - len(nodes.alphas)
-        if not left or (not device.dry and nodes.complete(stop_at_delta)):
-            break
-        new = nodes.worst(min(at_once, left))
+    points = Points(device, graph, ends_of(x, baseline), target, score)
+
+    def look(alphas: Array) -> tuple[Array, Array]:
+        points.launch(alphas)
+        device.decide(_PER_INTERVAL * len(points.alphas))
+        return points.values[-len(alphas) :], points.slopes[-len(alphas) :]
+
+    def enough(nodes: Nodes) -> bool:
+        return not device.dry and nodes.complete(stop_at_delta)
+
+    nodes = refine(look, n_steps, enough=enough, at_once=at_once)
     device.decide(_PER_WEIGHT * len(nodes.alphas))
     return points.attribution(nodes.weights()[np.searchsorted(nodes.alphas, points.alphas)])

@@ -2,7 +2,7 @@
 
 counts = allocate(F(np.linspace(0, 1, 5)), n_steps=16, exponent=0.5); alphas, weights = in_intervals(counts, rule)
 counts = decision_counts(F(np.linspace(0, 1, 11)), 50);               alphas, widths = in_decisions(counts)
-nodes = Nodes(); nodes.add(alphas, F(alphas), D(alphas));             nodes.worst(2), nodes.weights(), nodes.gap()
+nodes = refine(lambda alphas: (F(alphas), D(alphas)), 50, enough=lambda nodes: nodes.complete(0.02)); nodes.weights()
 
 F(α) is the score on the path and D(α) = ∇F · (x − x') its slope.
 """
@@ -21,6 +21,9 @@ _FIRST_POINTS = 4
 """Points, about, of the coarsest path that is refined until it is complete enough."""
 _REFINED = {"riemann_left": 2, "riemann_right": 2, "riemann_middle": 3, "riemann_trapezoid": 2}
 """Rules that keep their points when every step is cut into so many."""
+
+FIRST_NODES = np.array([0.0, 0.5, 1.0])
+"""Where adaptive refinement begins."""
 
 
 # --- NUIG -------------------------------------------------------------------------------------------------------------
@@ -188,6 +191,22 @@ def steepest(score: Callable[[Array], Array], probes: int = 33, rounds: int = 8)
     return np.unique(
         [alphas[int(np.argmax(np.abs(np.gradient(values, alphas))))], alphas[np.argmin(np.abs(values - 0.5))]]
     )
+
+
+def refine(
+    look: Callable[[Array], tuple[Array, Array]], n_steps: int, *, enough: Callable[[Nodes], bool], at_once: int = 1
+) -> Nodes:
+    """Return up to ``n_steps`` nodes: both ends, the middle, then the middles of the worst intervals until ``enough``.
+
+    ``look`` returns F and D at some α.
+    """
+    nodes, new = Nodes(), FIRST_NODES
+    while True:
+        nodes.add(new, *look(new))
+        left = n_steps - len(nodes.alphas)
+        if not left or enough(nodes):
+            return nodes
+        new = nodes.worst(min(at_once, left))
 
 
 # --- a density of points learnt once per model ------------------------------------------------------------------------
