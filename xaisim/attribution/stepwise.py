@@ -44,12 +44,13 @@ def guided_ig(
     device.launch(forward(graph), {"input": x}, sync=True)
     start = np.broadcast_to(np.asarray(baseline, np.float64), x.shape)
     shape = graph.inputs["input"].shape
+    kernel = kernels.point_gradient(graph, target, score)
     path = _GuidedPath(device, shape, {"input@start": start, "input@end": x}, fraction)
     point: Feed = start
     total: Feed = np.zeros(x.shape)
     distance = 0.0
     for step in range(1, n_steps + 1):
-        gradient = _last(device.launch(kernels.point_gradient(graph, target, score), {"input": point}))
+        gradient = device.launch(kernel, {"input": point})[kernel.graph.outputs[-1]]
         if step == 1:
             distance = path.distance(point, gradient)
         bounds = max(0.0, step / n_steps - max_dist), min(1.0, step / n_steps + max_dist)
@@ -119,12 +120,6 @@ class _GuidedPath:
 def _sum(channels: Tensor) -> float:
     """Return a sum over channels: of integers below 2^53, exact."""
     return float(channels.real().sum())
-
-
-def _last(outputs: dict[str, Tensor]) -> Tensor:
-    """Return the only output of a launch."""
-    (tensor,) = outputs.values()
-    return tensor
 
 
 def agi(
