@@ -18,9 +18,10 @@ from xaisim.experiment import Experiment, Options, prepare
 from xaisim.hardware.architecture import Architecture, load_architecture
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.noise import HOST_WORK, UNIT, HostNoise, chip_noise, on_chip
-from xaisim.ir.types import TensorType
+from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.numerics.devices import DryDevice, FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
+from xaisim.numerics.mixed import MixedDevice
 from xaisim.simulate.memory_check import RecordingDevice, check
 from xaisim.simulate.program import ProgramTiming, time_program
 
@@ -169,6 +170,23 @@ def test_both_devices_see_the_very_same_noise() -> None:
         assert (real[0] == integers[0] * UNIT.step).all()
         seen[source] = real
     assert not (seen["host"][0] == seen["lfsr"][0]).all()
+
+
+@pytest.mark.parametrize("source", ["host", "lfsr"])
+@pytest.mark.parametrize("method", ["smoothgrad", "smooth_taylor"])
+def test_two_halves_that_are_alike_are_the_whole(method: str, source: str) -> None:
+    """Noise has its own format in either half, whatever calibration made of its name."""
+    given = {"n_samples": 5, "noise": source}
+    whole = run(method, device=fixed(method, **given), **given)
+    mixed = MixedDevice(fixed(method, **given), fixed(method, **given), NET)
+    assert (run(method, device=mixed, **given) == whole).all()
+
+
+def test_noise_of_a_trip_that_is_no_integer_is_refused() -> None:
+    b = GraphBuilder()
+    b.input("trip", TensorType((), FixedPoint(16, 4)))
+    with pytest.raises(ValueError, match=r"noise follows from the number of a trip, an integer, not q16\.4"):
+        b.add("noise", "noise", "trip", shape=SHAPE, seed=0)
 
 
 def test_a_running_sum_of_gradients_has_the_width_that_is_asked_for() -> None:

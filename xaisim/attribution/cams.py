@@ -40,21 +40,20 @@ def gradcam_plus_plus(device: Device, graph: Graph, x: Array, target: int, *, la
     gradient, features = made[kernel.graph.outputs[1]], made[layer]
     ending = {"gradcam.features": features}
     totals = device.launch(cam_kernels.channel_totals(features.type), ending, sync=True)["gradcam.total"]
-    weights = channel_weights(gradient.real(), totals.real())
     device.decide(_WORK * gradient.type.size)
-    feeds = ending | {"gradcam.weights": weights[:, None, :, None, None]}
+    feeds = ending | {"gradcam.weights": gradient.on_host(channel_weights, totals)}
     return device.launch(cam_kernels.weighed(features.type, _size(graph)), feeds)["attribution"]
 
 
 def channel_weights(gradient: Array, totals: Array) -> Array:
-    """Return Grad-CAM++'s weights (N, K) from gradients g (N, K, H, W) and sums ΣA of channels (N, K, 1, 1).
+    """Return Grad-CAM++'s weights (N, 1, K, 1, 1) from gradients g (N, K, H, W) and channels' sums ΣA (N, K, 1, 1).
 
     α = g² / (2g² + ΣA · g³), so α · ReLU(g) = ReLU(g) / (2 + ΣA · g); where that divides by 0, nothing is added.
     """
     positive = np.maximum(gradient, 0)
     divisor = 2 + totals * positive
     shares = np.divide(positive, divisor, out=np.zeros_like(divisor), where=divisor != 0)
-    return np.asarray(shares.sum(axis=(2, 3)))
+    return np.asarray(shares.sum(axis=(2, 3))[:, None, :, None, None])
 
 
 def _in_one_launch(device: Device, x: Array, kernel: Kernel) -> Tensor:

@@ -7,7 +7,7 @@ A method is an ordinary function over a :class:`Device`; float64, fixed-point an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -33,6 +33,17 @@ class Tensor:
     def followed_by(self, *others: Tensor) -> Tensor:
         """Return these samples and those of ``others``, of the same type, as one batch."""
         return replace(self, values=np.concatenate([self.values, *(other.values for other in others)]))
+
+    def on_host(self, function: Callable[..., Array], *others: Tensor) -> Tensor:
+        """Return what the host computes from the real numbers of this and other tensors that it reads back."""
+        values = function(self.real(), *(other.real() for other in others))
+        return Tensor(values, TensorType(values.shape[1:]))
+
+
+class Given(Tensor):
+    """What a method hands over in a format of its own, so that every device has these very numbers."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from xaisim.attribution import smoothing_kernels as kernels
-from xaisim.attribution.device import Device, Kernel, Tensor
+from xaisim.attribution.device import Device, Given, Kernel, Tensor
 from xaisim.attribution.kernels import forward
 from xaisim.attribution.smoothing_kernels import SIGMA, TRIP, Noise, Variant
 from xaisim.ir.graph import Array, Graph
@@ -98,16 +98,16 @@ def noisy(device: Device, x: Array, sigma: float, noise: Noise, n_samples: int) 
     """Return what kernels read of ``n_samples`` samples around ``x``; noise of the host is drawn, and counted, now."""
     feeds: Feeds = {"smooth.x": x, "smooth.sigma": register(sigma)}
     if noise.on_chip:
-        return feeds | {"smooth.trip": Tensor(np.arange(n_samples), TensorType((), TRIP))}
+        return feeds | {"smooth.trip": Given(np.arange(n_samples), TensorType((), TRIP))}
     shape = x.shape[1:]
     device.decide(n_samples * math.prod(shape) * HOST_WORK)
     drawn = np.zeros((1, *shape), np.int64) if device.dry else HostNoise(UNIT, 1.0, noise.seed).draw(shape, n_samples)
-    return feeds | {"smooth.noise": Tensor(drawn, TensorType(shape, UNIT))}
+    return feeds | {"smooth.noise": Given(drawn, TensorType(shape, UNIT))}
 
 
-def register(sigma: float) -> Tensor:
+def register(sigma: float) -> Given:
     """Return σ as the machine holds it; any device computes with this very number."""
-    return Tensor(np.array([math.floor(sigma / SIGMA.step + 0.5)]), TensorType((), SIGMA))
+    return Given(np.array([math.floor(sigma / SIGMA.step + 0.5)]), TensorType((), SIGMA))
 
 
 def check_noise(*, sigma: float | None = None, stdev_spread: float | None = None, **_: object) -> None:

@@ -201,7 +201,10 @@ def _requant_format(_formats: Sequence[Format], attrs: Attrs, _shape: Shape) -> 
 
 
 def _noise_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:
-    return None if formats[0] is None else noise.UNIT
+    trip = formats[0]
+    if trip is not None and not (isinstance(trip, FixedPoint) and trip.frac == 0):
+        raise ValueError(f"noise follows from the number of a trip, an integer, not {trip}")
+    return None if trip is None else noise.UNIT
 
 
 def _seed_format(formats: Sequence[Format], _attrs: Attrs, _shape: Shape) -> Format:

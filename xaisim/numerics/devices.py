@@ -189,12 +189,12 @@ class FixedDevice(FloatDevice):
         return self.formats.of(name, host=True)
 
     def enter(self, feed: Array | Tensor, format: object) -> Array:
-        """Quantise host data to the input's format; a tensor of this device is handed over as it is."""
-        if isinstance(feed, Tensor):
+        """Quantise real numbers to the input's format; what has a format already is handed over as it is."""
+        if isinstance(feed, Tensor) and feed.type.format is not None:
             return feed.values
         if not isinstance(format, FixedPoint):
             raise TypeError(f"an input of a fixed-point kernel has format {format}")
-        return to_integers(feed, format)
+        return to_integers(feed.real() if isinstance(feed, Tensor) else feed, format)
 
     def batch_for(self, graph: Graph, count: int) -> int:
         """Return how many samples a thread takes at once: few enough to stay in its cache and in the budget."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xaisim.attribution.device import Kernel, Launch, Recorder, Tensor
+from xaisim.attribution.device import Given, Kernel, Launch, Recorder, Tensor
 from xaisim.ir.graph import Array, Graph, prune
 from xaisim.ir.types import FixedPoint, TensorType
 from xaisim.numerics.devices import FloatDevice, batch_size_for, joined, windows
@@ -38,7 +38,8 @@ class MixedDevice(Recorder):
             entered = {name: self.backward.enter(feeds[name], back.inputs[name].format) for name in back.inputs}
             return self.backward.run(kernel.name, back, entered, trips)
         # What earlier launches left is in the backward device's numbers; the forward one reads it as from the host.
-        real = {name: feed.real() if isinstance(feed, Tensor) else feed for name, feed in feeds.items()}
+        made = {name: feed for name, feed in feeds.items() if isinstance(feed, Tensor) and not isinstance(feed, Given)}
+        real = dict(feeds) | {name: tensor.real() for name, tensor in made.items()}
         front = self.forward.compile(kernel.graph, real)
         first, second = halves(front, back, self.network)
         arrays = [

@@ -7,7 +7,7 @@ twin.tallies                    one per tensor of every launch, in the order of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -137,6 +137,12 @@ class TwinTensor(Tensor):
         twins = [other.twin for other in others if isinstance(other, TwinTensor)]
         values = np.concatenate([self.values, *(other.values for other in others)])
         return TwinTensor(values, self.type, self.twin.followed_by(*twins))
+
+    def on_host(self, function: Callable[..., Array], *others: Tensor) -> Tensor:
+        """Compute for each device from what it made."""
+        mine = Tensor.on_host(self, function, *others)
+        twins = [other.twin if isinstance(other, TwinTensor) else other for other in others]
+        return TwinTensor(mine.values, mine.type, self.twin.on_host(function, *twins))
 
 
 class TwinDevice(Recorder):
