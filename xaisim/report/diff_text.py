@@ -23,6 +23,10 @@ class Flips(NamedTuple):
     differing: int = 0
     elements: int = 0
 
+    def more(self, differing: int, elements: int) -> Flips:
+        """Return these and others: a layer may have several masks."""
+        return Flips(self.differing + differing, self.elements + elements)
+
     def __str__(self) -> str:
         if not self.elements:
             return ""
@@ -49,8 +53,11 @@ def lines_of(diff: Diff) -> list[Line]:
             at = next((n for n in reversed(range(len(lines))) if _same_layer(lines[n].row, row)), len(lines))
             if at == len(lines):
                 lines.append(Line(row, Flips(), Flips(), ""))
-            flips = Flips(row.differing, row.elements)
-            lines[at] = lines[at]._replace(masks=flips) if row.kind is Kind.MASK else lines[at]._replace(indices=flips)
+            line = lines[at]
+            if row.kind is Kind.MASK:
+                lines[at] = line._replace(masks=line.masks.more(row.differing, row.elements))
+            else:
+                lines[at] = line._replace(indices=line.indices.more(row.differing, row.elements))
     return lines
 
 
