@@ -103,10 +103,27 @@ def _decisions(profile: Profile, n: int) -> Table:
     return in_decisions(decision_counts(profile.values(np.linspace(0, 1, 11)), n))
 
 
-def fewest(profile: Profile, rule: Rule, threshold: float) -> int | None:
-    """Return the smallest number of points whose δ is at most ``threshold``, None where none up to 512 will do."""
-    for n in range(max(1, rule.least), MOST_POINTS + 1):
-        if profile.delta(rule.table(profile, n)) <= threshold:
+def deltas(profile: Profile, rule: Rule) -> Array:
+    """Return δ of a rule at 1 to 512 points; where it needs more, infinity."""
+    least = max(1, rule.least)
+    found = [profile.delta(rule.table(profile, n)) for n in range(least, MOST_POINTS + 1)]
+    return np.array([np.inf] * (least - 1) + found)
+
+
+def fewest(found: Array, threshold: float) -> int | None:
+    """Return the smallest number of points whose δ is at most ``threshold``, None where none up to 512 will do.
+
+    It may be met by luck: errors of either sign cancel at a number that only an oracle knows.
+    """
+    met = np.flatnonzero(found <= threshold)
+    return int(met[0]) + 1 if len(met) else None
+
+
+def lasting(found: Array, threshold: float) -> int | None:
+    """Return the smallest n such that every number of points from n to 2n meets ``threshold``: what one can rely on."""
+    failed = np.concatenate([[0], np.cumsum(found > threshold)])
+    for n in range(1, MOST_POINTS // 2 + 1):
+        if failed[2 * n] == failed[n - 1]:
             return n
     return None
 
