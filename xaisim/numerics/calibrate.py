@@ -22,7 +22,7 @@ _MOST_STEPS, _MOST_STEEP = 8, 32
 gradient peaks where it jumps, which takes more of them to meet where there is no path to search."""
 _STEEPER, _STEEPER_MAPS = 2.0, 4.0
 """How much steeper a picture's jump may be than those of all calibration pictures. Maps have bits to spare."""
-_MAPS = ("path.mean_gradient", "attribution")
+_MAPS = ("path.mean_gradient", "attribution", "attribution.sum")
 
 
 def calibrate(
