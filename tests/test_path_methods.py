@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from test_gradient import X, basic2, one_conv
 
-from xaisim.api import check_memory, explain, profile
+from xaisim.api import check_memory, experiment_of, explain, profile
 from xaisim.attribution import METHODS
 from xaisim.attribution.device import Launch
 from xaisim.attribution.sampling import decision_counts
-from xaisim.experiment import baseline_array
+from xaisim.cli import main
+from xaisim.config import UserError
+from xaisim.experiment import baseline_array, prepare
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 from xaisim.models.images import test_scene as shipped_scene
@@ -20,8 +24,6 @@ from xaisim.models.load import load_model
 from xaisim.numerics.devices import DryDevice, FixedDevice, FloatDevice
 from xaisim.numerics.formats import Formats, Numerics, Ranges
 
-AFTER = ("adaptive_ig", "left_ig", "idg", "idgi")
-"""Methods that weigh gradients after they were taken."""
 NEW: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"stop_at_delta": 0.05, "n_steps": 12},
     "nuig": {"stop_at_delta": 0.05, "n_steps": 24, "n_intervals": 2},
@@ -218,6 +220,33 @@ def test_adaptive_ig_stops_when_it_is_complete_enough_and_halves_several_at_once
     assert len(few) < len(many)
     assert many[: len(few)] == few
     assert points(stop_at_delta=1e-9, at_once=4, n_steps=11) == [3, 2, 4, 2]
+
+
+def test_a_shipped_table_is_for_its_baseline_and_adaptive_ig_does_without() -> None:
+    def table_of(**settings: Any) -> Any:
+        return prepare(experiment_of(model="cifar_cnn", **settings)).shown_options["table"]
+
+    assert table_of(method="riemann_opt") == table_of(method="adaptive_ig") == "shipped"
+    assert table_of(method="adaptive_ig", baseline="white") == "none"
+    with pytest.raises(UserError, match="was learnt for cifar_cnn from baseline black, not for cifar_cnn from white"):
+        table_of(method="riemann_opt", baseline="white")
+    with pytest.raises(UserError, match="no table of points ships for resnet18; learn one with 'xaisim fit-path"):
+        prepare(experiment_of(model="resnet18", method="riemann_opt"), values=False)
+
+
+def test_a_table_is_learnt_written_and_used(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    made = CliRunner().invoke(main, ["fit-path", "cifar_cnn", "--scenes", "2", "--parts", "4", "-o", str(file)])
+    assert made.exit_code == 0, made.output
+    p = prepare(experiment_of(model="cifar_cnn", method="riemann_opt", table=str(file), score="logit"))
+    assert p.options["table"].shape == (4,)
+    assert p.options["table"].mean() == pytest.approx(1, abs=1e-3)
+    assert p.options["table"].argmax() in (1, 2)  # the jump lies in the middle, as its shipped table says too
+    wrong = CliRunner().invoke(main, ["fit-path", "cifar_cnn", "--scenes", "99"])
+    assert (wrong.exit_code, wrong.output.strip()) == (2, "error: scenes must be 1 to 32, got 99")
+    again = CliRunner().invoke(main, ["fit-path", "cifar_cnn", "-o", str(file)])
+    assert again.exit_code == 2
+    assert "exists already" in again.output
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from xaisim.attribution.sampling import (
     in_intervals,
     kept_before,
     merged,
+    refine,
     refinements,
     steepest,
 )
@@ -140,6 +141,22 @@ def test_refinement_goes_where_the_error_is_and_to_the_wider_of_equals() -> None
     assert flat.worst(2).tolist() == [0.125, 0.625]
     assert not flat.complete(None)
     assert flat.complete(0.01)
+
+
+def test_with_a_density_intervals_are_halved_by_their_share_of_it() -> None:
+    looked: list[list[float]] = []
+
+    def look(alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looked.append(alphas.tolist())
+        return alphas**2, 2 * alphas
+
+    # Of the density 1, 3 the left half has a quarter: a half of all lies up to 1/2 + 1/6, three quarters up to 5/6.
+    refine(look, 4, enough=lambda nodes: nodes.complete(1e-9), density=np.array([1.0, 3.0]))
+    assert looked == [[0.0, pytest.approx(2 / 3), 1.0]]  # a trapezoid is exact on a parabola
+    looked.clear()
+    nodes = refine(look, 4, enough=lambda _: False, density=np.array([1.0, 3.0]))
+    assert looked[1] == [pytest.approx(0.5)]
+    assert len(nodes.alphas) == 4
 
 
 def test_equal_shares_of_the_root_minimise_the_bound() -> None:

@@ -21,7 +21,7 @@ from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
 from xaisim.attribution.smoothing import LEAST_SIGMA, MOST_SIGMA
-from xaisim.attribution.tables import load_table
+from xaisim.attribution.tables import load_table, table_ships
 from xaisim.config import (
     Config,
     RuleError,
@@ -107,7 +107,7 @@ class Options(Config):
     slope: Literal["dot", "difference"] | None = None
     """IDG's dF/dα: the gradient times (x − x'), or the finite difference over its width."""
     table: str | None = None
-    """RiemannOpt's density of points: a file of ``xaisim fit-path``; by default what ships with the model."""
+    """Density of points on the path: a file of ``xaisim fit-path``; by default what ships with the model."""
     exponent: Annotated[float, Field(ge=0, le=4)] | None = None
     """Points of an interval in proportion to |change of F| to this power."""
     n_samples: Annotated[int, Field(ge=1, le=MOST_TRIPS)] | None = None
@@ -195,7 +195,8 @@ class Prepared:
         if "baselines" in self.options:
             shown["baselines"] = len(self.options["baselines"])
         if "table" in self.options:
-            shown["table"] = self.experiment.options.table or "shipped"
+            named = self.experiment.options.table or "shipped"
+            shown["table"] = "none" if self.options["table"] is None else named
         if "baseline" in self.options:
             shown["baseline"] = (
                 DEFAULT_BASELINE if self.experiment.options.baseline is None else self.experiment.options.baseline
@@ -394,9 +395,8 @@ def _options(experiment: Experiment, model: Model) -> dict[str, Any]:
     if "pixel_range" in options:
         options["pixel_range"] = (baseline_array(model, "black"), baseline_array(model, "white"))
     if "table" in options:
-        options["table"] = _density(
-            model, given.get("table"), given.get("baseline", DEFAULT_BASELINE), options["score"]
-        )
+        baseline = given.get("baseline", DEFAULT_BASELINE)
+        options["table"] = _density(model, given.get("table"), baseline, options["score"], known["table"] is None)
     return options
 
 
@@ -407,8 +407,13 @@ def _scenes(model: Model, count: int) -> Array:
     return calibration_batch(model, count)
 
 
-def _density(model: Model, file: str | None, baseline: float | str, score: str) -> Array:
-    """Return the density of points that was learnt for a model's paths from a baseline."""
+def _density(model: Model, file: str | None, baseline: float | str, score: str, optional: bool) -> Array | None:
+    """Return the density of points that was learnt for a model's paths from a baseline.
+
+    None where none ships for them and the method can do without.
+    """
+    if file is None and optional and not table_ships(model.name, baseline):
+        return None
     table = load_table(model.name, file)
     where = file or f"the shipped table of {model.name}"
     if (table.model, table.baseline) != (model.name, baseline):

@@ -39,14 +39,16 @@ def adaptive(
     baseline: Array | float = 0.0,
     n_steps: int = 50,
     stop_at_delta: float | None = 0.02,
-    at_once: int = 2,
+    at_once: int = 1,
+    table: Array | None = None,
     score: str = "probability",
 ) -> Tensor:
     """Integrated Gradients that halve the interval with the largest error until the sum is complete enough.
 
     Stops at ``n_steps`` points, or when δ of the trapezoid through all points is at most ``stop_at_delta`` of
     |F(x) − F(x')|. Points are then weighed by where their tangents to F meet, which is more exact than what was
-    measured. ``at_once`` intervals are halved per launch: fewer launches, more points.
+    measured. ``at_once`` intervals are halved per launch: fewer launches, more points. Halves are by ``table``, the
+    density of points that ``xaisim fit-path`` learnt, or in the middle where there is none.
     """
     infer(device, graph, x)
     points = Points(device, graph, ends_of(x, baseline), target, score)
@@ -59,6 +61,6 @@ def adaptive(
     def enough(nodes: Nodes) -> bool:
         return not device.dry and nodes.complete(stop_at_delta)
 
-    nodes = refine(look, n_steps, enough=enough, at_once=at_once)
+    nodes = refine(look, n_steps, enough=enough, at_once=at_once, density=table)
     device.decide(_PER_WEIGHT * len(nodes.alphas))
     return points.attribution(nodes.weights()[np.searchsorted(nodes.alphas, points.alphas)])

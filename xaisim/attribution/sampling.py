@@ -128,9 +128,11 @@ class Nodes:
     """Points of a path with F and D at each, and what lies between two of them.
 
     In an interval of width h the change ΔF is known, so the error of the trapezoid is, too: e = ΔF − h·(D_l + D_r)/2.
+    Intervals are halved by their share of ``density``, which is even by default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, density: Array | None = None) -> None:
+        self.places, self.shares = cumulated(np.ones(1) if density is None else density)
         self.alphas = np.zeros(0)
         self.values = np.zeros(0)
         self.slopes = np.zeros(0)
@@ -159,7 +161,12 @@ class Nodes:
         """Return the middles of the ``count`` intervals of largest error; ties go to the wider, then the first."""
         order = np.lexsort((np.arange(len(self.alphas) - 1), -np.diff(self.alphas), -np.abs(self.errors)))
         chosen = np.sort(order[:count])
-        return (self.alphas[chosen] + self.alphas[chosen + 1]) / 2
+        share = np.interp(self.alphas, self.places, self.shares)
+        return self.at((share[chosen] + share[chosen + 1]) / 2)
+
+    def at(self, share: Array) -> Array:
+        """Return the α up to which a share of the density lies."""
+        return np.interp(share, self.shares, self.places)
 
     def weights(self) -> Array:
         """Return the share of the path that every point's gradient stands for; they sum to 1.
@@ -194,13 +201,19 @@ def steepest(score: Callable[[Array], Array], probes: int = 33, rounds: int = 8)
 
 
 def refine(
-    look: Callable[[Array], tuple[Array, Array]], n_steps: int, *, enough: Callable[[Nodes], bool], at_once: int = 1
+    look: Callable[[Array], tuple[Array, Array]],
+    n_steps: int,
+    *,
+    enough: Callable[[Nodes], bool],
+    at_once: int = 1,
+    density: Array | None = None,
 ) -> Nodes:
     """Return up to ``n_steps`` nodes: both ends, the middle, then the middles of the worst intervals until ``enough``.
 
-    ``look`` returns F and D at some α.
+    ``look`` returns F and D at some α; middles are those of ``density``.
     """
-    nodes, new = Nodes(), FIRST_NODES
+    nodes = Nodes(density)
+    new = nodes.at(FIRST_NODES)
     while True:
         nodes.add(new, *look(new))
         left = n_steps - len(nodes.alphas)
@@ -217,9 +230,15 @@ def equidistributed(density: Array, n_steps: int) -> Table:
 
     For the density √|g'| this is where ½ Σ |g'(α_i)| Δα_i² is least.
     """
-    total = np.concatenate([[0.0], np.cumsum(density)])
-    bounds = np.interp(np.linspace(0, total[-1], n_steps + 1), total, np.linspace(0, 1, len(total)))
+    places, shares = cumulated(density)
+    bounds = np.interp(np.linspace(0, 1, n_steps + 1), shares, places)
     return (bounds[1:] + bounds[:-1]) / 2, np.diff(bounds)
+
+
+def cumulated(density: Array) -> tuple[Array, Array]:
+    """Return ascending places on the path and the share of the density up to each."""
+    shares = np.concatenate([[0.0], np.cumsum(density)])
+    return np.linspace(0, 1, len(shares)), shares / shares[-1]
 
 
 def density_of(slopes: Array) -> Array:

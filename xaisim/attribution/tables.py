@@ -6,6 +6,7 @@ table.densities["probability"]
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,10 +31,19 @@ def load_table(model: str, file: str | None) -> PathTable:
     """Return the table in a file, or the one that ships with a model; raises :class:`UserError` where there is none."""
     if file is not None:
         return load_yaml(PathTable, file)
-    shipped = data_root() / "workloads" / "paths" / f"{model}.yaml"
+    shipped = _shipped(model)
     if not shipped.is_file():
         known = ", ".join(sorted(path.stem for path in shipped.parent.glob("*.yaml")))
         raise UserError(
             f"no table of points ships for {model}; learn one with 'xaisim fit-path {model}' (shipped: {known})"
         )
     return load_yaml(PathTable, shipped)
+
+
+def table_ships(model: str, baseline: float | str) -> bool:
+    """Return whether a table ships for a model's paths from a baseline."""
+    return _shipped(model).is_file() and load_table(model, None).baseline == baseline
+
+
+def _shipped(model: str) -> Path:
+    return data_root() / "workloads" / "paths" / f"{model}.yaml"
