@@ -76,7 +76,7 @@ def judged(model: Model, sample: Sample, density: Array, quick: bool) -> dict[st
         kind: {name: [pick(own, threshold) for threshold in THRESHOLDS] for name, own in found.items()}
         for kind, pick in (("fewest", fewest), ("lasting", lasting))
     }
-    ours = [adaptive_points(profile, threshold) for threshold in THRESHOLDS]
+    ours = [adaptive_points(profile, threshold, density) for threshold in THRESHOLDS]
     low, high = (float(v) for v in profile.values(np.array([0.0, 1.0])))
     shares = (profile.values(np.linspace(0, 1, 17)) - low) / (high - low)
     return {

@@ -15,7 +15,7 @@ import numpy as np
 
 from xaisim.attribution.host import probabilities
 from xaisim.attribution.paths import Table, least_points, path
-from xaisim.attribution.sampling import Nodes, allocate, decision_counts, equidistributed, in_decisions, in_intervals
+from xaisim.attribution.sampling import allocate, decision_counts, equidistributed, in_decisions, in_intervals, refine
 from xaisim.ir.graph import Array
 
 MOST_POINTS = 512
@@ -128,11 +128,12 @@ def lasting(found: Array, threshold: float) -> int | None:
     return None
 
 
-def adaptive_points(profile: Profile, threshold: float) -> tuple[int, float]:
+def adaptive_points(profile: Profile, threshold: float, density: Array | None = None) -> tuple[int, float]:
     """Return how many points our adaptive method takes until its own estimate stops it, and the δ that it then has."""
-    nodes, new = Nodes(), np.array([0.0, 0.5, 1.0])
-    while True:
-        nodes.add(new, profile.values(new), profile.slopes(new))
-        if nodes.complete(threshold) or len(nodes.alphas) >= MOST_POINTS:
-            return len(nodes.alphas), profile.delta((nodes.alphas, nodes.weights()))
-        new = nodes.worst(1)
+    nodes = refine(
+        lambda alphas: (profile.values(alphas), profile.slopes(alphas)),
+        MOST_POINTS,
+        enough=lambda nodes: nodes.complete(threshold),
+        density=density,
+    )
+    return len(nodes.alphas), profile.delta((nodes.alphas, nodes.weights()))
