@@ -247,9 +247,13 @@ REFUSED_WORKLOADS = {
     "option: {}": "w.yaml:3:1: option: unknown key; did you mean 'options'? choices: description, model, ",
     "options: {n_step: 3}": "w.yaml:3:11: options.n_step: unknown key; did you mean 'n_steps'? choices: n_steps, rule",
     "options: {n_steps: 0}": "w.yaml:3:20: options.n_steps: must be greater than or equal to 1 (got 0)",
-    "options: {baseline: grey}": "3:21: options.baseline: must be black, white, mean, noise or a number (got 'grey')",
+    "options: {baseline: grey}": (
+        "w.yaml:3:21: options.baseline: must be black, white, mean, noise or a number (got 'grey')"
+    ),
     "options: {baseline: .nan}": "w.yaml:3:21: options.baseline: must lie in -1000 to 1000, where normalised pixels ",
-    "options: {baseline: true}": "3:21: options.baseline: must be black, white, mean, noise or a number (got true)",
+    "options: {baseline: true}": (
+        "w.yaml:3:21: options.baseline: must be black, white, mean, noise or a number (got true)"
+    ),
     "options: {layer: conv1}": "method integrated_gradients takes no option 'layer'; it takes baseline, n_steps, rule",
     "model: cifar_cnn": "w.yaml:3:1: model: duplicate key; first given in line 1",
     "target: -1": "w.yaml:3:9: target: must be greater than or equal to 0 (got -1)",

@@ -34,6 +34,10 @@ CNN = {"model": "cifar_cnn", "method": "saliency"}
 ATTRIBUTIONS = [name for name in METHODS if name != "forward"]
 
 
+DECIDE_BY_VALUES = ("idg", "idgi")
+"""Methods whose host weighs what it read back: of two runs side by side the second takes the first one's weights."""
+
+
 def settings(method: str) -> dict[str, object]:
     return {"model": "cifar_cnn", "method": method, **METHODS[method].few(3)}
 
@@ -179,7 +183,7 @@ def test_both_runs_are_those_of_the_devices_alone(method: str) -> None:
     result = prepared.run(device, 0)
     assert isinstance(result, TwinTensor)
     np.testing.assert_array_equal(result.values, prepared.run(prepared.device("a"), 0).values)
-    if not METHODS[method].stops:  # else the second one alone decides by its own numbers
+    if not METHODS[method].stops and method not in DECIDE_BY_VALUES:  # else the second one alone decides by its own
         np.testing.assert_array_equal(result.twin.values, prepared.run(prepared.device("b"), 0).values)
 
 

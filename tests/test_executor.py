@@ -83,7 +83,7 @@ def test_a_part_of_a_gradient_that_is_reshaped_is_read_where_it_lies() -> None:
     left, right = (net.window(x, n, (1, 1), (1, 1), (0,) * 4, True) for n in (2, 3))
     graph = net.build(net.head(net.add("both", "concat", left, net.add("relu", "relu", right)), 3, False))
     arch, picture = load_architecture("edge_systolic_16"), np.random.default_rng(0).normal(size=(1, 2, 3, 4))
-    for run in recorded(graph, arch, "saliency", Numerics(), picture, score="probability"):
+    for run in recorded(graph, arch, "integrated_gradients", Numerics(), picture, n_steps=2, score="probability"):
         assert check(run, arch, map_kernel(run.graph, arch, sync=run.sync)).equal
 
 

@@ -42,6 +42,7 @@ ERRORS = {"sqnr_db", "nrmse", "max_error_lsb", "cosine", "pearson", "spearman", 
 FIDELITY = {*ERRORS, "topk_1pct", "topk_5pct", "topk_10pct", "topk_1000", "sign_agreement", *RATES}
 COMPLETENESS = {"delta", "delta_integration", "delta_quantisation"}
 LOCALISATION = {"pointing_hit", "relevance_mass", "relevance_rank"}
+PLAIN = ("forward", "saliency", "input_x_gradient", "deconvnet", "guided_backprop", "gradcam", "integrated_gradients")
 # Every method on the smallest network; on the others a loop, a map and a rule always, the rest in the long run.
 CASES = [
     pytest.param(m, method, marks=pytest.mark.slow)
@@ -49,6 +50,7 @@ CASES = [
     else (m, method)
     for m in TRAINED
     for method in METHODS
+    if m == "cifar_cnn" or method in PLAIN
 ]
 
 

@@ -45,7 +45,7 @@ def test_adding_different_fractions_is_refused() -> None:
     b.input("b", TensorType((2,), FixedPoint(8, 4)))
     with pytest.raises(ValueError, match=r"add needs operands with equal fraction bits, got \[3, 4\]"):
         b.add("y", "add", "a", "b")
-    with pytest.raises(ValueError, match=r"concat needs one format, got q8\.3, q8\.4"):
+    with pytest.raises(ValueError, match=r"operands need one format, got q8\.3, q8\.4"):
         b.add("z", "concat", "a", "b")
 
 

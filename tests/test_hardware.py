@@ -107,7 +107,7 @@ def test_an_architecture_prints_in_a_stable_form() -> None:
         "peak       128 MAC/cycle, 12.8 GMAC/s\n"
         "vector     16 lanes, pipeline 4 cycles\n"
         "dma        issue 20 cycles\n"
-        "control    launch 200 cycles, sync 1000 cycles\n"
+        "control    launch 200 cycles, sync 1000 cycles, host at 650 MHz\n"
         "on chip    496KiB\n"
         "memories\n"
         "  dram: ddr3 512MiB, 16 B/cycle, latency 40, burst 64 B\n"
