@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from test_gradient import X, basic2, one_conv
 
-from xaisim.api import check_memory, experiment_of, explain, profile
+from xaisim.api import attribute, check_memory, experiment_of, explain, profile
 from xaisim.attribution import METHODS
 from xaisim.attribution.device import Launch
 from xaisim.attribution.sampling import decision_counts
@@ -232,6 +232,19 @@ def test_a_shipped_table_is_for_its_baseline_and_adaptive_ig_does_without() -> N
         table_of(method="riemann_opt", baseline="white")
     with pytest.raises(UserError, match="no table of points ships for resnet18; learn one with 'xaisim fit-path"):
         prepare(experiment_of(model="resnet18", method="riemann_opt"), values=False)
+
+
+def test_an_array_of_baselines_takes_no_shipped_table() -> None:
+    model = load_model("cifar_cnn")
+    x = np.concatenate([shipped_scene(model, n).x for n in (1, 2)])
+    settings: dict[str, Any] = {"model": "cifar_cnn", "device": "float", "n_steps": 5, "return_convergence_delta": True}
+    with pytest.raises(UserError, match="method riemann_opt: the table that ships is for baselines='black'"):
+        attribute(x, explainer="riemann_opt", **settings)
+    maps, delta = attribute(x, explainer="riemann_opt", baselines="black", **settings)
+    assert maps.shape == x.shape
+    start = baseline_array(model, "black")
+    assert np.abs(attribute(x, explainer="adaptive_ig", baselines=start, **settings)[0] - maps).max() > 0
+    assert np.isfinite(delta).all()
 
 
 def test_a_table_is_learnt_written_and_used(tmp_path: Path) -> None:

@@ -147,6 +147,8 @@ def attribute(
     named = baselines if isinstance(baselines, str) else None
     settings |= {"n_steps": n_steps, "rule": method, "baseline": named, "method": explainer}
     p = prepare(experiment_of(**settings))
+    if "table" in p.options and named is None and p.experiment.options.table is None:
+        p = _without_table(p)
     if internal_batch_size is not None and internal_batch_size < 1:
         raise UserError(f"internal_batch_size must be at least 1, got {internal_batch_size}")
     choose("device", device, ("fixed", "float"))
@@ -183,6 +185,14 @@ def attribute(
         for i, t in enumerate(targets)
     ]
     return stacked, stacked.reshape(len(x), -1).sum(axis=1) - np.array(differences)
+
+
+def _without_table(p: Prepared) -> Prepared:
+    """Leave out the shipped density of points, which is for another start of the path than an array."""
+    method = p.experiment.method
+    if METHODS[method].options["table"] is not None:
+        raise UserError(f"method {method}: the table that ships is for baselines='black'; or give table, a file")
+    return replace(p, options={**p.options, "table": None})
 
 
 def _checked_inputs(inputs: Array, p: Prepared) -> Array:
