@@ -9,7 +9,7 @@ from xaisim.attribution.host import probabilities
 from xaisim.attribution.paths import path
 from xaisim.studies.bench import mean_interval
 from xaisim.studies.nuig import compared, cost
-from xaisim.studies.profile import Profile, Rule, adaptive_points, deltas, fewest, lasting, rules
+from xaisim.studies.profile import Profile, Rule, adaptive_deltas, deltas, fewest, lasting, rules
 
 CELLS = 1024
 ALPHAS = np.linspace(0, 1, CELLS + 1)
@@ -64,11 +64,13 @@ def test_the_slope_of_a_probability_is_its_derivative() -> None:
 @pytest.mark.parametrize("threshold", [0.05, 0.01, 0.005])
 def test_looking_for_the_jump_takes_fewer_points_than_equal_ones(threshold: float) -> None:
     steep = of(120 * (ALPHAS - 0.71), "probability")
-    points, delta = adaptive_points(steep, threshold)
-    uniform = lasting(deltas(steep, MIDDLE), threshold)
+    found, own = adaptive_deltas(steep)
+    points, uniform = lasting(found, threshold), lasting(deltas(steep, MIDDLE), threshold)
     assert uniform is not None
+    assert points is not None
     assert points < uniform
-    assert delta <= 2 * threshold
+    assert np.isinf(found[:2]).all(), "both ends and the middle come at once"
+    assert np.isfinite(own[2:]).all()
 
 
 def test_rules_have_weights_that_sum_to_one_and_as_many_points_as_asked() -> None:

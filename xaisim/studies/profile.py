@@ -1,7 +1,7 @@
 """How many points a rule needs on a path for a wanted completeness, from the score along the path alone.
 
 profile = Profile(logits, target=3, score="probability")
-fewest(profile, rule, 0.02), adaptive_points(profile, 0.02)
+found = deltas(profile, rule); fewest(found, 0.02), lasting(found, 0.02)
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import numpy as np
 
 from xaisim.attribution.host import probabilities
 from xaisim.attribution.paths import Table, least_points, path
-from xaisim.attribution.sampling import allocate, decision_counts, equidistributed, in_decisions, in_intervals, refine
+from xaisim.attribution.sampling import (
+    Nodes,
+    allocate,
+    decision_counts,
+    equidistributed,
+    in_decisions,
+    in_intervals,
+    refine,
+)
 from xaisim.ir.graph import Array
 
 MOST_POINTS = 512
@@ -128,12 +136,18 @@ def lasting(found: Array, threshold: float) -> int | None:
     return None
 
 
-def adaptive_points(profile: Profile, threshold: float, density: Array | None = None) -> tuple[int, float]:
-    """Return how many points our adaptive method takes until its own estimate stops it, and the δ that it then has."""
-    nodes = refine(
-        lambda alphas: (profile.values(alphas), profile.slopes(alphas)),
-        MOST_POINTS,
-        enough=lambda nodes: nodes.complete(threshold),
-        density=density,
-    )
-    return len(nodes.alphas), profile.delta((nodes.alphas, nodes.weights()))
+def adaptive_deltas(profile: Profile, density: Array | None = None) -> tuple[Array, Array]:
+    """Return what our adaptive method has at 1 to 512 points: δ of its map, and δ as it measures it to stop."""
+    found, own = (np.full(MOST_POINTS, np.inf) for _ in range(2))
+
+    def note(nodes: Nodes) -> bool:
+        place = len(nodes.alphas) - 1
+        found[place] = profile.delta((nodes.alphas, nodes.weights()))
+        own[place] = abs(nodes.gap() / profile.change())
+        return False
+
+    def look(alphas: Array) -> tuple[Array, Array]:
+        return profile.values(alphas), profile.slopes(alphas)
+
+    refine(look, MOST_POINTS + 1, enough=note, density=density)  # the last point is not asked about
+    return found, own

@@ -181,8 +181,8 @@ def _chart(rows: list[Row], names: Sequence[str]) -> Chart:
             lines.append(Line(kind.removesuffix(" σ"), [sigma for sigma, _ in points], means))
         from_ends = [name for name in names if name.startswith("IG, from")][:2]
         guides = [(float(column(rows, name, key).mean()), name.replace("from ", "")) for name in from_ends]
-        title = f"{key.upper()} over σ, lower is better"
-        panels.append(Panel(title, "σ", key.upper(), lines, log_x=True, guides=guides))
+        title = f"{key.upper()} over sigma, lower is better"
+        panels.append(Panel(title, "sigma", key.upper(), lines, log_x=True, guides=guides))
     cost = []
     for name in [name for name in names if not name.startswith("Smooth") or name.startswith("SmoothTaylor R")]:
         cycles, noise = (float(column(rows, name, key).mean()) for key in ("cycles", "autvc"))
