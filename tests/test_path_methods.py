@@ -254,7 +254,7 @@ def test_a_table_is_learnt_written_and_used(tmp_path: Path) -> None:
     p = prepare(experiment_of(model="cifar_cnn", method="riemann_opt", table=str(file), score="logit"))
     assert p.options["table"].shape == (4,)
     assert p.options["table"].mean() == pytest.approx(1, abs=1e-3)
-    assert p.options["table"].argmax() in (1, 2)  # the jump lies in the middle, as its shipped table says too
+    assert p.options["table"][2:].sum() > p.options["table"][:2].sum(), "the jump lies in the second half"
     wrong = CliRunner().invoke(main, ["fit-path", "cifar_cnn", "--scenes", "99"])
     assert (wrong.exit_code, wrong.output.strip()) == (2, "error: scenes must be 1 to 32, got 99")
     again = CliRunner().invoke(main, ["fit-path", "cifar_cnn", "-o", str(file)])
