@@ -94,7 +94,7 @@ PRESETS = shipped_names("arch_configs")
 
 @pytest.mark.parametrize(
     ("network", "method", "preset"),
-    [(NETWORKS[i % 2], method, PRESETS[i % len(PRESETS)]) for i, method in enumerate(METHODS)]
+    [(NETWORKS[i % 2], list(METHODS)[i % len(METHODS)], preset) for i, preset in enumerate(PRESETS)]
     + [("inception_v3_tiny", "gradcam", "eyeriss"), ("inception_v3_tiny", "saliency", "zcu104")],
 )
 def test_a_trained_network_gives_the_same_bits_on_a_shipped_machine(network: str, method: str, preset: str) -> None:
