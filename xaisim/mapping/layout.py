@@ -7,8 +7,8 @@
 Maps lie as [C][H][W], weights as [K][C][R][S], each element at its own width without gaps; several path points follow
 each other. The parts of a concat lie side by side, so that it is one tensor to whoever reads it. Addresses may be used
 again as soon as the last stage that reads a tensor is through: the bus moves transfers in program order. What every
-trip has of its own lies behind all else as a record, trip after trip: the address of a load moves by it from one to
-the next.
+trip has of its own, and what it leaves for the host unless that is a sum over all trips, lies behind all else as a
+record, trip after trip: addresses there move by it from one to the next.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from xaisim.hardware.dram_service import Pieces
 from xaisim.ir.graph import Graph
 from xaisim.ir.types import TensorType
+from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.plan import Plan
 from xaisim.mapping.stages import Source, Stage, volume
 from xaisim.mapping.streams import Problem, Stream
@@ -43,6 +44,11 @@ class Layout:
     """Bytes in use at once, at most, with the record of one trip."""
     record: int = 0
     """Bytes of what one trip has of its own."""
+
+    @property
+    def records_from(self) -> int:
+        """Return the byte at which the record of the first trip begins."""
+        return self.size - self.record
 
     def bytes_for(self, trips: int) -> int:
         """Return the bytes in use with the records of all trips."""
@@ -74,8 +80,9 @@ def layout_of(graph: Graph, plan: Plan) -> Layout:
         address[name], offset[name] = top, 0
         top = _aligned(top + -(-type.size_bits // 8))
     size = top
+    left = left_by_trips(graph, plan)
     live: list[tuple[int, int, int]] = []  # (start, stop, last stage) of blocks in use
-    for block in sorted(_blocks(graph, plan), key=lambda block: (block.first, -block.bits, block.members)):
+    for block in sorted(_blocks(graph, plan, left), key=lambda block: (block.first, -block.bits, block.members)):
         live = [other for other in live if other[2] >= block.first]
         start, need = top, _aligned(-(-block.bits // 8))
         for begin, end, _ in sorted(live):
@@ -87,18 +94,26 @@ def layout_of(graph: Graph, plan: Plan) -> Layout:
         for name, bits in block.members:
             address[name], offset[name] = start + bits // 8, bits % 8
     end = size
-    for name in sorted(graph.per_trip):
+    types = graph.types()
+    for name in sorted(graph.per_trip | left):
         address[name], offset[name] = end, 0
-        end = _aligned(end + -(-plan.points * graph.inputs[name].size_bits // 8))
+        end = _aligned(end + -(-plan.points * types[name].size_bits // 8))
     return Layout(address, offset, end, end - size)
+
+
+def left_by_trips(graph: Graph, plan: Plan) -> frozenset[str]:
+    """Return the stored tensors of which the host reads those of every trip."""
+    varying = varying_tensors(graph) & {operand.name for stage in plan.stages for operand in stage.outputs}
+    sources = {source.name for output in graph.outputs for source in plan.views.sources(output)}
+    return frozenset((varying & sources) - set(plan.placement.resident))
 
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNED) * _ALIGNED
 
 
-def _blocks(graph: Graph, plan: Plan) -> list[_Block]:
-    """Return what is stored, the parts of a concat together. A running sum lives through all trips."""
+def _blocks(graph: Graph, plan: Plan, records: frozenset[str]) -> list[_Block]:
+    """Return what is stored but ``records``, the parts of a concat together. A sum lives through all trips."""
     types, end = graph.types(), len(plan.stages)
     first: dict[str, int] = {}
     last: dict[str, int] = {}
@@ -116,7 +131,7 @@ def _blocks(graph: Graph, plan: Plan) -> list[_Block]:
             first[node.name], last[node.name] = 0, end
     copies = {s.index: max(1, p.nest.T) for s, p in zip(plan.stages, plan.problems, strict=True)}
     made_by = {o.name: s.index for s in plan.stages for o in s.outputs}
-    left = {name for name in first if name not in plan.placement.resident}
+    left = set(first) - set(plan.placement.resident) - records
     blocks = []
     concats = [node.name for node in reversed(graph.nodes) if node.op == "concat"] if plan.points == 1 else []
     for name in concats:

@@ -35,11 +35,6 @@ def runs_of(memory: int, start: Array, length: Array) -> Runs:
     return Runs(memory, start, length, int(start.min()), int((start + length).max()), int(length.sum()))
 
 
-def moved(runs: Runs, bits: int) -> Runs:
-    """Return the runs that lie ``bits`` further on."""
-    return runs._replace(start=runs.start + bits, low=runs.low + bits, high=runs.high + bits)
-
-
 def box_runs(
     memory: int, base: int, extents: Sequence[int], low: Sequence[int], high: Sequence[int], bits: int
 ) -> Runs:  # fmt: skip

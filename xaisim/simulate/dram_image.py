@@ -14,7 +14,7 @@ from xaisim.ir.ops import VIEWS
 from xaisim.mapping.placement import varying_tensors
 from xaisim.mapping.schedule import Schedule
 from xaisim.mapping.tiles import Kind
-from xaisim.simulate.bits import Runs, moved, pack, read, runs_of, unpack, write
+from xaisim.simulate.bits import Runs, pack, read, runs_of, unpack, write
 from xaisim.simulate.buffers import is_signed
 
 Array = np.ndarray
@@ -27,12 +27,6 @@ class Action(NamedTuple):
     writes: list[Runs]
     work: Callable[[int, list[Array]], list[Array]]
     """From the trip and the bytes of all that is read to the bytes of all that is written."""
-    step: int = 0
-    """Bits by which what it reads lies further on in the next trip."""
-
-    def read_in(self, trip: int) -> list[Runs]:
-        """Return the bits that it reads in a trip."""
-        return [moved(runs, trip * self.step) for runs in self.reads] if self.step else self.reads
 
 
 class DramImage:
@@ -110,23 +104,28 @@ class DramImage:
         points, bits = self.schedule.plan.points, self.types[name].element_bits
         values = np.broadcast_to(self.feeds[name], (trips * points, *self.types[name].shape))
         for trip in range(trips):
-            runs = moved(self._all(name), trip * self.step)
-            write(memory, runs, pack(values[trip * points : (trip + 1) * points], bits))
+            write(memory, self.in_trip(self._all(name), trip), pack(values[trip * points : (trip + 1) * points], bits))
 
-    @property
-    def step(self) -> int:
-        """Bits from what a trip has of its own to what the next one has."""
-        return 8 * self.schedule.layout.record
+    def in_trip(self, runs: Runs, trip: int) -> Runs:
+        """Return where the runs of the first trip lie in another one: what lies in a record moves on by it."""
+        layout = self.schedule.layout
+        if runs.memory or not trip or runs.high <= 8 * layout.records_from:
+            return runs
+        own = runs.start >= 8 * layout.records_from
+        return runs_of(0, runs.start + own * 8 * layout.record * trip, runs.length)
 
     def _all(self, name: str) -> Runs:
         bit = self.bit[name].reshape(-1)
         return runs_of(0, bit, np.full(len(bit), self.types[name].element_bits))
 
-    def tensor(self, memory: Array, name: str) -> Array:
-        """Return the integers of a tensor as they lie in memory, (points, *shape)."""
+    def tensor(self, memory: Array, name: str, trips: int) -> Array:
+        """Return a tensor's integers, those of every trip where each has its own place: (trips · points, *shape)."""
         bit, type = self.bit[name], self.types[name]
-        data = read(memory, self._all(name))
-        return unpack(data, bit.size, type.element_bits, signed=is_signed(type)).reshape(bit.shape)
+        if (bit < 8 * self.schedule.layout.records_from).any():
+            trips = 1
+        data = [read(memory, self.in_trip(self._all(name), trip)) for trip in range(trips)]
+        values = [unpack(part, bit.size, type.element_bits, signed=is_signed(type)).reshape(bit.shape) for part in data]
+        return np.concatenate(values)
 
     def runs(self, row: int) -> Runs:
         """Return the bits that a transfer copies, in the order of its tile."""

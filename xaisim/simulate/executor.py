@@ -42,7 +42,8 @@ class Span(NamedTuple):
 def execute(
     schedule: Schedule, arch: Architecture, feeds: Mapping[str, Array], *, trips: int = 1, seed: int = 0
 ) -> dict[str, Array]:
-    """Return the graph's outputs as they lie in DRAM when all trips are through: (points, *shape), int64.
+    """Return the graph's outputs as they lie in DRAM when all trips are through, int64: (1, *shape), and
+    (trips · points, *shape) of what differs from one path point to the next.
 
     ``feeds`` are the device's integers: tensors of one sample, and what every trip has of its own with one per path
     point. Raises :class:`MemoryFaultError` where rows get into each other's way.
@@ -55,7 +56,7 @@ def execute(
     if schedule.prologue is not None:  # it is through when the first trip begins
         _run(schedule.prologue, arch, DramImage(schedule.prologue, feeds), feeds, memories, 1)
     _run(schedule, arch, dram, feeds, memories, trips)
-    return {name: dram.tensor(memories[0], name) for name in schedule.graph.outputs}
+    return {name: dram.tensor(memories[0], name, trips) for name in schedule.graph.outputs}
 
 
 def _run(
@@ -65,18 +66,22 @@ def _run(
     """Run all rows of all trips in the order of the clock."""
     actions = every_action(schedule, arch, dram, feeds)
     watch = Watch(schedule, actions, [len(memory) for memory in memories], trips)
+
+    def placed(all_runs: Sequence[Runs], trip: int) -> list[Runs]:
+        return [dram.in_trip(runs, trip) for runs in all_runs]
+
     results: dict[tuple[int, int], list[Array]] = {}
     for span, begins in in_order_of_time(schedule.tiles, clock(schedule.tiles, trips), arch.dma.issue_cycles):
         action = actions[span.row]
         if begins:
             watch.begin(span)
             if not span.writes:
-                data = [read(memories[runs.memory], runs) for runs in action.read_in(span.trip)]
+                data = [read(memories[runs.memory], runs) for runs in placed(action.reads, span.trip)]
                 results[span.trip, span.row] = action.work(span.trip, data)
             continue
         watch.finish(span)
         if span.writes:
-            for runs, result in zip(action.writes, results.pop((span.trip, span.row)), strict=True):
+            for runs, result in zip(placed(action.writes, span.trip), results.pop((span.trip, span.row)), strict=True):
                 write(memories[runs.memory], runs, result)
 
 

@@ -79,17 +79,7 @@ class Actions:
         source, target = _the(ends, 0, "source"), _the(ends, 1, "target")
         if source.bits != target.bits:
             raise ValueError(f"moves {source.bits} bits to where {target.bits} are kept")
-        return Action([source], [target], lambda _trip, data: data, self.step(row) if source.memory == 0 else 0)
-
-    def step(self, row: int) -> int:
-        """Return the bits by which what a load reads in DRAM lies further on in the next trip."""
-        operand = self.buffers.operands[self.tiles.stream[row]][1]
-        assert operand is not None
-        sources = self.schedule.plan.views.sources(operand.name)
-        own = {source.name in self.schedule.graph.per_trip for source in sources}
-        if len(own) > 1:
-            raise ValueError(f"{operand.name} is in part what every trip has of its own")
-        return self.dram.step if own == {True} else 0
+        return Action([source], [target], lambda _trip, data: data)
 
     @staticmethod
     def moved(tile: Tile, anchor: Node, low: Corner, high: Corner) -> Runs:
