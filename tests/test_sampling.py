@@ -125,7 +125,7 @@ def test_between_tangents_that_do_not_meet_the_middle_is_the_border() -> None:
     nodes = Nodes()
     nodes.add(np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.array([0.0, 0.0]))  # a step between two flats
     assert nodes.weights().tolist() == [0.5, 0.5]
-    assert nodes.gap() == -1.0
+    assert nodes.error() == 1.0
     assert nodes.worst(1).tolist() == [0.5]
 
 

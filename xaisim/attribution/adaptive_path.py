@@ -45,10 +45,10 @@ def adaptive(
 ) -> Tensor:
     """Integrated Gradients that halve the interval with the largest error until the sum is complete enough.
 
-    Stops at ``n_steps`` points, or when δ of the trapezoid through all points is at most ``stop_at_delta`` of
-    |F(x) − F(x')|. Points are then weighed by where their tangents to F meet, which is more exact than what was
-    measured. ``at_once`` intervals are halved per launch: fewer launches, more points. Halves are by ``table``, the
-    density of points that ``xaisim fit-path`` learnt, or in the middle where there is none.
+    Stops at ``n_steps`` points, or when the root of the sum of all intervals' squared errors is at most
+    ``stop_at_delta`` of |F(x) − F(x')|. Points are then weighed by where their tangents to F meet, which is more exact
+    than what was measured. ``at_once`` intervals are halved per launch: fewer launches, more points. Halves are by
+    ``table``, the density of points that ``xaisim fit-path`` learnt, or in the middle where there is none.
     """
     infer(device, graph, x)
     points = Points(device, graph, ends_of(x, baseline), target, score)

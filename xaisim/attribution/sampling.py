@@ -149,13 +149,16 @@ class Nodes:
         """ΔF less the trapezoid of slopes, by interval."""
         return np.diff(self.values) - np.diff(self.alphas) * (self.slopes[1:] + self.slopes[:-1]) / 2
 
-    def gap(self) -> float:
-        """Return δ of the trapezoid: what its sum is more than F(1) − F(0)."""
-        return float(-self.errors.sum())
+    def error(self) -> float:
+        """Return √ Σ e²: how far the trapezoid is off where errors of intervals are of either sign.
+
+        Their plain sum may be 0 by luck; Σ |e| holds for any signs, but is several times what is found.
+        """
+        return float(np.sqrt((self.errors**2).sum()))
 
     def complete(self, threshold: float | None) -> bool:
-        """Return whether |δ| of the trapezoid is at most ``threshold`` of |F(1) − F(0)|; never for None."""
-        return threshold is not None and abs(self.gap()) <= threshold * abs(float(self.values[-1] - self.values[0]))
+        """Return whether the error is at most ``threshold`` of |F(1) − F(0)|; never for None."""
+        return threshold is not None and self.error() <= threshold * abs(float(self.values[-1] - self.values[0]))
 
     def worst(self, count: int) -> Array:
         """Return the middles of the ``count`` intervals of largest error; ties go to the wider, then the first."""

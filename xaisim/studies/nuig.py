@@ -19,17 +19,29 @@ from xaisim.attribution.methods import METHODS
 from xaisim.attribution.paths import path
 from xaisim.attribution.sampling import density_of
 from xaisim.experiment import Experiment, Options, baseline_array, prepare
-from xaisim.ir.graph import Array, evaluate
+from xaisim.ir.graph import Array
 from xaisim.models.images import Sample, calibration_batch
 from xaisim.models.load import Model
 from xaisim.numerics.devices import DryDevice, FloatDevice
 from xaisim.numerics.formats import Formats
 from xaisim.report.chart import Bars, Chart, Line, Panel
 from xaisim.simulate.program import time_program
-from xaisim.studies.bench import Bench, Contender
 from xaisim.studies.cells import Cells
+from xaisim.studies.floor import floor_table, floors_of
+from xaisim.studies.map_error import adaptive_gain, map_errors, map_table
 from xaisim.studies.pictures import models_of, pictures
-from xaisim.studies.profile import MOST_POINTS, Profile, Rule, adaptive_deltas, deltas, fewest, lasting, rules
+from xaisim.studies.profile import (
+    MOST_POINTS,
+    SCORE,
+    Profile,
+    Rule,
+    adaptive_deltas,
+    deltas,
+    fewest,
+    lasting,
+    profile_of,
+    rules,
+)
 from xaisim.studies.study import Cell, Progress, Setting, Study, Table
 
 TITLE = "Non-uniform interpolation: points and cycles at equal completeness"
@@ -39,11 +51,7 @@ SOURCE = (
 )
 MODELS, ARCHS = ("resnet18_tiny", "inception_v3_tiny"), ("pynq_z2", "edge_systolic_16")
 THRESHOLDS = (0.05, 0.02, 0.01, 0.005)
-SCORE = "probability"
-_CELLS_OF_A_PATH = 1024
-_BATCH = 64
 _CALIBRATION = 32
-_WIDTHS = (8, 10, 12, 16)
 
 
 # --- computing --------------------------------------------------------------------------------------------------------
@@ -54,6 +62,7 @@ def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
     found: list[dict[str, Any]] = []
     profiles: dict[str, Array] = {}
     floors: list[dict[str, Any]] = []
+    maps: list[dict[str, Any]] = []
     for model in models_of(setting, MODELS):
         samples = pictures(model, setting, 100, 12)
         density = np.array(cells.get(("nuig", "density", model.name, model.weights), partial(learnt, model)))
@@ -63,9 +72,10 @@ def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
             row = cells.get((*key, sample.name), partial(judged, model, sample, density, setting.quick))
             found.append({"model": model.name, "picture": sample.name, **row})
         profiles[model.name] = np.array([row["profile"] for row in found if row["model"] == model.name])
-        floors += _floors(model, samples[: 4 if setting.quick else 16], setting, cells, progress)
+        maps += map_errors(model, samples[: 2 if setting.quick else 12], density, cells, progress)
+        floors += floors_of(model, samples[: 4 if setting.quick else 16], setting, cells, progress)
     archs = setting.archs or (ARCHS[:1] if setting.quick else ARCHS)
-    return _study(setting, found, profiles, floors, partial(_cycles, cells), archs)
+    return _study(setting, found, profiles, floors, maps, partial(_cycles, cells), archs)
 
 
 def judged(model: Model, sample: Sample, density: Array, quick: bool) -> dict[str, Any]:
@@ -90,18 +100,6 @@ def judged(model: Model, sample: Sample, density: Array, quick: bool) -> dict[st
     }
 
 
-def profile_of(model: Model, sample: Sample, score: str = SCORE) -> Profile:
-    """Tabulate the network's logits along the path from black, in float64."""
-    start = baseline_array(model, "black")
-    alphas = np.linspace(0, 1, _CELLS_OF_A_PATH + 1)
-    parts = [
-        evaluate(model.graph, {"input": start + part[:, None, None, None] * (sample.x - start)})[model.graph.outputs[0]]
-        for part in np.array_split(alphas, len(alphas) // _BATCH)
-    ]
-    logits = np.concatenate(parts)
-    return Profile(logits, int(logits[-1].argmax()), score)
-
-
 def table_error(model: Model, sample: Sample, profile: Profile) -> float:
     """Run one rule for real, in float64, and return how far its δ is from that of the table."""
     options: dict[str, Any] = {"n_steps": 12, "rule": "riemann_middle", "score": profile.score}
@@ -118,34 +116,6 @@ def learnt(model: Model) -> list[float]:
     batch = calibration_batch(model, _CALIBRATION)
     rows = [profile_of(model, Sample("calibration", np.zeros(0), x[None])).slopes(middles) for x in batch]
     return [float(v) for v in density_of(np.array(rows))]
-
-
-def _floors(
-    model: Model, samples: Sequence[Sample], setting: Setting, cells: Cells, progress: Progress
-) -> list[dict[str, Any]]:
-    """Return what quantisation alone adds to δ, by width of all numbers."""
-    found = []
-    for width in _WIDTHS:
-        numerics = f"fixed16:weights={width},activations={width},gradients={width},attributions={width + 8}"
-        bench = Bench(model, "pynq_z2", numerics=numerics, weights=setting.weights)
-        contender = Contender("IG", "integrated_gradients", {"n_steps": 64, "score": SCORE})
-        for number, sample in enumerate(samples):
-            progress(f"{model.name}: {width} bits", number, len(samples))
-            key = ("nuig", "floor", model.name, model.weights, width, sample.name)
-            found.append(
-                {"model": model.name, "bits": width, "floor": cells.get(key, partial(floor, bench, contender, sample))}
-            )
-    return found
-
-
-def floor(bench: Bench, contender: Contender, sample: Sample) -> float:
-    """Return |Σ fixed − Σ float| over |F(x) − F(x')| for the same points."""
-    profile = profile_of(bench.model, sample)
-    p, _ = bench.prepared(contender)
-    made = bench.run(contender, sample, profile.target).map
-    method = METHODS[contender.method]
-    exact = method.run(FloatDevice(), bench.model.graph, sample.x, profile.target, **p.options).real()
-    return abs(float(made.sum() - exact.sum())) / abs(profile.change())
 
 
 def _cycles(cells: Cells, model: str, arch: str, method: str, options: Mapping[str, Any]) -> int:
@@ -215,7 +185,7 @@ def _counted(
 
 def _study(
     setting: Setting, found: list[dict[str, Any]], profiles: Mapping[str, Array], floors: list[dict[str, Any]],
-    cycles: Cycles, archs: Sequence[str],
+    maps: list[dict[str, Any]], cycles: Cycles, archs: Sequence[str],
 ) -> Study:  # fmt: skip
     rows = list(compared(found, cycles, archs, setting.quick))
     probes = [_probe_share(cycles, model, arch, rows) for model in profiles for arch in archs]
@@ -237,7 +207,11 @@ def _study(
         f"NUIG's probe is {100 * min(probes):.1f} % to {100 * max(probes):.1f} % of its cycles",
         f"the table of F is off by {error:.1g} in δ (median), against runs of the method",
     ]
-    tables = (_speed_table(rows), _own_delta(found), _profile_table(profiles), _floor_table(floors))
+    gains = [adaptive_gain(maps, model, 12) for model in profiles]
+    verdict.append(
+        f"at 12 points the error of NUIG's map is {min(gains):.2f}x to {max(gains):.2f}x that of our adaptive one"
+    )
+    tables = (_speed_table(rows), _own_delta(found), map_table(maps), _profile_table(profiles), floor_table(floors))
     return Study("nuig", TITLE, SOURCE, tuple(verdict), tables, _chart(rows, profiles), headline, asdict(setting))
 
 
@@ -286,8 +260,8 @@ def _own_delta(found: list[dict[str, Any]]) -> Table:
             cells.append((model, 100 * threshold, points, 100 * float(np.median(deltas_)),
                           100 * float(np.quantile(deltas_, 0.9)), float((deltas_ <= threshold).mean())))  # fmt: skip
     note = (
-        "The adaptive method stops when the sum of the errors that it measures is small, and errors of either sign may "
-        "cancel by luck. What its map has then:"
+        "The adaptive method stops when √ Σ e² over its intervals is small, which is an estimate: errors "
+        "may all have one sign. What its map has then:"
     )
     columns = ("network", "asked for, %", "points", "δ, median, %", "nine of ten below, %", "share that keeps it")
     return Table("Does the adaptive method keep its promise?", note, columns, cells)
@@ -301,17 +275,6 @@ def _profile_table(profiles: Mapping[str, Array]) -> Table:
     columns = ("network", *(f"{i}/8 to {i + 1}/8" for i in range(8)))
     note = "Where on the path the probability changes: the mean share of all change in each eighth, %."
     return Table("The path's profile", note, columns, cells)
-
-
-def _floor_table(floors: list[dict[str, Any]]) -> Table:
-    cells: list[tuple[Cell, ...]] = []
-    for model in dict.fromkeys(row["model"] for row in floors):
-        for bits in _WIDTHS:
-            own = np.array([row["floor"] for row in floors if (row["model"], row["bits"]) == (model, bits)])
-            if len(own):
-                cells.append((model, bits, 100 * float(np.median(own)), 100 * float(own.max())))
-    note = "What quantisation adds to δ, fixed point against float64 on the same 64 points: more do not help."
-    return Table("The floor under δ", note, ("network", "bits", "median, %", "worst, %"), cells)
 
 
 def _chart(rows: list[dict[str, Any]], profiles: Mapping[str, Array]) -> Chart:

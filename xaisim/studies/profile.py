@@ -24,10 +24,16 @@ from xaisim.attribution.sampling import (
     in_intervals,
     refine,
 )
-from xaisim.ir.graph import Array
+from xaisim.experiment import baseline_array
+from xaisim.ir.graph import Array, evaluate
+from xaisim.models.images import Sample
+from xaisim.models.load import Model
 
+SCORE = "probability"
 MOST_POINTS = 512
 """No rule is tried with more."""
+_CELLS_OF_A_PATH = 1024
+_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,18 @@ class Profile:
         cell = np.minimum(at.astype(int), self.cells - 1)
         share = (at - cell)[:, None]
         return self.logits[cell] * (1 - share) + self.logits[cell + 1] * share
+
+
+def profile_of(model: Model, sample: Sample, score: str = SCORE) -> Profile:
+    """Tabulate the network's logits along the path from black, in float64."""
+    start = baseline_array(model, "black")
+    alphas = np.linspace(0, 1, _CELLS_OF_A_PATH + 1)
+    parts = [
+        evaluate(model.graph, {"input": start + part[:, None, None, None] * (sample.x - start)})[model.graph.outputs[0]]
+        for part in np.array_split(alphas, len(alphas) // _BATCH)
+    ]
+    logits = np.concatenate(parts)
+    return Profile(logits, int(logits[-1].argmax()), score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +155,13 @@ def lasting(found: Array, threshold: float) -> int | None:
 
 
 def adaptive_deltas(profile: Profile, density: Array | None = None) -> tuple[Array, Array]:
-    """Return what our adaptive method has at 1 to 512 points: δ of its map, and δ as it measures it to stop."""
+    """Return what our adaptive method has at 1 to 512 points: δ of its map, and the error that it measures."""
     found, own = (np.full(MOST_POINTS, np.inf) for _ in range(2))
 
     def note(nodes: Nodes) -> bool:
         place = len(nodes.alphas) - 1
         found[place] = profile.delta((nodes.alphas, nodes.weights()))
-        own[place] = abs(nodes.gap() / profile.change())
+        own[place] = nodes.error() / abs(profile.change())
         return False
 
     def look(alphas: Array) -> tuple[Array, Array]:
