@@ -16,10 +16,20 @@ from xaisim.adapters import (
     quantus_explain,
     quantus_model,
 )
-from xaisim.attr import AnyMethod, Deconvolution, GuidedBackprop, InputXGradient, IntegratedGradients, Saliency
+from xaisim.attr import (
+    AnyMethod,
+    Deconvolution,
+    GuidedBackprop,
+    GuidedGradCam,
+    InputXGradient,
+    IntegratedGradients,
+    LayerGradCam,
+    NoiseTunnel,
+    Saliency,
+)
 from xaisim.config import UserError
 from xaisim.models.images import test_scene as scene
-from xaisim.models.load import load_model
+from xaisim.models.load import Model, load_model
 
 NET = "cifar_cnn"
 X = np.concatenate([scene(load_model(NET), n).x for n in (0, 1)])
@@ -55,6 +65,54 @@ def test_any_other_method_goes_by_its_name() -> None:
     assert np.array_equal(found, expected)
 
 
+def test_gradcam_of_a_layer_is_captums() -> None:
+    """Against Captum, ReLU or not, at two layers; guided GradCAM in both ways of upsampling."""
+    torch, captum = pytest.importorskip("torch"), pytest.importorskip("captum.attr")
+    net = modules(load_model(NET))
+    x = torch.as_tensor(X)
+    for layer in ("relu2", "relu4"):
+        module = net.get_submodule(layer)
+        for relu in (False, True):
+            expected = captum.LayerGradCam(net, module).attribute(x, target=[0, 1], relu_attributions=relu)
+            found = LayerGradCam(NET, layer, device="float").attribute(X, target=[0, 1], relu_attributions=relu)
+            assert found.shape == expected.shape
+            assert np.allclose(found, expected.detach().numpy(), rtol=1e-6, atol=1e-9)
+        for mode in ("nearest", "bilinear"):
+            expected = captum.GuidedGradCam(net, module).attribute(x, target=[0, 1], interpolate_mode=mode)
+            found = GuidedGradCam(NET, layer, device="float").attribute(X, target=[0, 1], interpolate_mode=mode)
+            assert np.allclose(found, expected.detach().numpy(), rtol=1e-6, atol=1e-9)
+
+
+def test_fixed_point_gradcam_of_a_layer_has_its_size_and_both_signs() -> None:
+    found = LayerGradCam(NET, **ONE_FORMAT).attribute(X, target=[1, 0])
+    assert found.shape == (2, 1, 16, 16)
+    assert found.min() < 0
+    assert LayerGradCam(NET, **ONE_FORMAT).attribute(X, target=[1, 0], relu_attributions=True).min() == 0
+
+
+@pytest.mark.parametrize("kind", ["smoothgrad", "smoothgrad_sq", "vargrad"])
+def test_a_noise_tunnel_averages_over_the_noise_it_draws(kind: str) -> None:
+    noise = np.random.default_rng(4).normal(scale=0.2, size=(3, *X.shape))
+    maps = [
+        xaisim.attribute(X + n, model=NET, explainer="input_x_gradient", device="float", target=[0, 1]) for n in noise
+    ]
+    expected = {
+        "smoothgrad": np.mean(maps, axis=0), "smoothgrad_sq": np.mean(np.square(maps), axis=0),
+        "vargrad": np.var(maps, axis=0),
+    }[kind]  # fmt: skip
+    tunnel = NoiseTunnel(InputXGradient(NET, device="float"))
+    found = tunnel.attribute(X, nt_type=kind, nt_samples=3, stdevs=0.2, seed=4)  # the classes are predicted: 0 and 1
+    assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_noise_tunnel_refuses_what_it_does_not_know() -> None:
+    tunnel = NoiseTunnel(Saliency(NET, device="float"))
+    with pytest.raises(UserError, match=r"unknown nt_type 'smoothgrads'.*did you mean 'smoothgrad'"):
+        tunnel.attribute(X, nt_type="smoothgrads")
+    with pytest.raises(UserError, match="nt_samples must be at least 1, got 0"):
+        tunnel.attribute(X, nt_samples=0)
+
+
 def test_several_inputs_are_refused() -> None:
     with pytest.raises(UserError, match="inputs, baselines and targets are single arrays"):
         Saliency(NET, device="float").attribute((X, X), target=0)
@@ -68,6 +126,28 @@ def test_tensors_come_back_as_tensors() -> None:
     assert found.dtype == torch.float32
     exact = Saliency(NET, device="float").attribute(X.astype(np.float32), target=[0, 1])
     assert np.array_equal(found.numpy(), exact.astype(np.float32))
+
+
+def modules(model: Model) -> Any:
+    """Return a network as a float64 torch module whose ReLUs are modules of the nodes' names, which Captum hooks."""
+    torch = pytest.importorskip("torch")
+    from torch_oracle import _apply
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for node in model.graph.nodes:
+                if node.op == "relu":
+                    self.add_module(node.name, torch.nn.ReLU())
+
+        def forward(self, x: Any) -> Any:
+            values = {"input": x} | {name: torch.as_tensor(c.value) for name, c in model.graph.constants.items()}
+            for node in model.graph.nodes:
+                relu = self.get_submodule(node.name) if node.op == "relu" else None
+                values[node.name] = _apply(node, [values[arg] for arg in node.args], relu)
+            return values["logits"]
+
+    return Net()
 
 
 # PAIR -----------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,13 @@ Inputs (N, C, H, W) are normalised as the network wants them: arrays, or torch t
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from xaisim.api import attribute
-from xaisim.config import UserError
+from xaisim.config import UserError, choose
 from xaisim.ir.graph import Array
 
 Target = int | list[int] | Array | None
@@ -85,6 +86,89 @@ class GuidedBackprop(Attribution):
     def attribute(self, inputs: Any, target: Target = None) -> Any:
         """Return (N, C, H, W)."""
         return self._attribute(inputs, target)
+
+
+class LayerGradCam(Attribution):
+    """GradCAM of one layer (Selvaraju et al. 2017), of the layer's size."""
+
+    explainer = "gradcam"
+
+    def __init__(self, model: str = "resnet18_tiny", layer: str | None = None, **settings: Any) -> None:
+        """``layer`` is a feature map by its name, by default the last one; ``settings`` as for :class:`Attribution`."""
+        super().__init__(model, **settings)
+        self.layer = layer
+
+    def attribute(self, inputs: Any, target: Target = None, relu_attributions: bool = False) -> Any:
+        """Return (N, 1, h, w): the channels' sum, upsampled by no one."""
+        return self._attribute(inputs, target, layer=self.layer, upsample="none", relu=relu_attributions)
+
+
+class GuidedGradCam(Attribution):
+    """Guided backprop times GradCAM of one layer (Selvaraju et al. 2017)."""
+
+    explainer = "guided_gradcam"
+
+    def __init__(self, model: str = "resnet18_tiny", layer: str | None = None, **settings: Any) -> None:
+        """``layer`` and ``settings`` as for :class:`LayerGradCam`."""
+        super().__init__(model, **settings)
+        self.layer = layer
+
+    def attribute(self, inputs: Any, target: Target = None, interpolate_mode: str = "nearest") -> Any:
+        """Return (N, C, H, W); ``interpolate_mode`` is ``nearest`` or ``bilinear``."""
+        return self._attribute(inputs, target, layer=self.layer, upsample=interpolate_mode)
+
+
+class AttributionObject(Protocol):
+    """Any of the objects here."""
+
+    settings: dict[str, Any]
+
+    @property
+    def attribute(self) -> Callable[..., Any]:
+        """Attribute a batch."""
+
+
+class NoiseTunnel:
+    """Any object here, averaged over noisy copies of the inputs: SmoothGrad, its square and VarGrad.
+
+    The host draws the noise and averages. On the chip, in one launch, do so ``AnyMethod("smoothgrad")``
+    and ``AnyMethod("smooth_taylor")``, whose cycles ``xaisim.profile`` counts.
+    """
+
+    def __init__(self, attribution_method: AttributionObject) -> None:
+        self.attribution_method = attribution_method
+
+    def attribute(
+        self,
+        inputs: Any,
+        nt_type: str = "smoothgrad",
+        nt_samples: int = 5,
+        stdevs: float = 1.0,
+        target: Target = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """Return the mean (``smoothgrad``), mean square (``smoothgrad_sq``) or variance (``vargrad``), (N, C, H, W).
+
+        Noise is normal with deviation ``stdevs``, the same for the same ``seed``; ``kwargs`` go to the method.
+        """
+        choose("nt_type", nt_type, ("smoothgrad", "smoothgrad_sq", "vargrad"))
+        if nt_samples < 1:
+            raise UserError(f"nt_samples must be at least 1, got {nt_samples}")
+        x = np.asarray(_array(inputs), np.float64)
+        noise = np.random.default_rng(seed).normal(scale=stdevs, size=(nt_samples, *x.shape))
+        targets = np.broadcast_to(np.asarray(_array(target)), len(x)) if target is not None else self._predicted(x)
+        maps = [np.asarray(self.attribution_method.attribute(x + own, target=targets, **kwargs)) for own in noise]
+        mean = np.mean(maps, axis=0)
+        if nt_type == "smoothgrad":
+            return _like(mean, inputs)
+        squares = np.mean(np.square(maps), axis=0)
+        return _like(squares - mean**2 if nt_type == "vargrad" else squares, inputs)
+
+    def _predicted(self, x: Array) -> Array:
+        """Return the classes of the inputs without noise, which are those that are explained."""
+        settings = {**self.attribution_method.settings, "device": "float"}
+        return np.asarray(attribute(x, explainer="forward", **settings)).argmax(axis=1)
 
 
 class IntegratedGradients(Attribution):

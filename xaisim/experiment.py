@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from xaisim.attribution.kernels import Upsampling
 from xaisim.attribution.methods import METHODS
 from xaisim.attribution.path_kernels import MOST_TRIPS
 from xaisim.attribution.paths import PATH_RULES
@@ -92,6 +93,10 @@ class Options(Config):
     pixels, the same every time) or a number after normalisation."""
     layer: str | None = None
     """Feature map that GradCAM looks at; by default the last one before pooling."""
+    upsample: Upsampling | None = None
+    """How GradCAM's map is brought to the picture's size: bilinear, nearest, or none at all."""
+    relu: bool | None = None
+    """Whether GradCAM leaves out what speaks against the class."""
     score: Literal["logit", "probability"] | None = None
     """What is explained: the class's logit, or its softmax probability."""
     n_intervals: Annotated[int, Field(ge=1, le=256)] | None = None

@@ -13,16 +13,16 @@ import numpy as np
 
 from xaisim.attribution.device import Kernel
 from xaisim.attribution.gradient import GUIDED, differentiate
-from xaisim.attribution.kernels import REMEMBERED, backpropagated, with_channel_weights, with_map
+from xaisim.attribution.kernels import REMEMBERED, Size, Upsampling, backpropagated, with_channel_weights, with_map
 from xaisim.ir.fold import bind, fold
 from xaisim.ir.graph import Graph, GraphBuilder
 from xaisim.ir.types import TensorType
 
-Size = tuple[int, int]
-
 
 @lru_cache(REMEMBERED)
-def guided_gradcam(graph: Graph, target: int, layer: str, size: Size) -> Kernel:
+def guided_gradcam(
+    graph: Graph, target: int, layer: str, size: Size, upsample: Upsampling = "bilinear"
+) -> Kernel:  # fmt: skip
     """Guided backprop to the input times GradCAM at ``layer``: one forward pass, whose masks both gradients read."""
     logits = graph.outputs[0]
     one_hot = np.zeros(graph.types()[logits].shape)
@@ -31,12 +31,12 @@ def guided_gradcam(graph: Graph, target: int, layer: str, size: Size) -> Kernel:
     both = fold(bind(differentiate(guided, logits, layer, seed="seed"), {"seed": one_hot}, chosen=True))
     _, gradient, to_layer = both.outputs
     weighed = fold(with_channel_weights(both, layer, to_layer, logits, gradient))
-    b = GraphBuilder(with_map(weighed, layer, size, "gradcam.upsampled"))
+    b = GraphBuilder(with_map(weighed, layer, size, "gradcam.whole", upsample=upsample))
     b.backward, b.layer = True, "gradcam"
     parts = []
     for c in range(graph.inputs["input"].shape[0]):  # each channel of the gradient meets the one map
         part = b.add(f"guided.{c}", "slice", gradient, start=c, stop=c + 1)
-        parts.append(b.add(f"attribution.{c}", "mul", part, "gradcam.upsampled"))
+        parts.append(b.add(f"attribution.{c}", "mul", part, "gradcam.whole"))
     return Kernel(f"guided gradcam of class {target}", b.build(logits, b.add("attribution", "concat", *parts)))
 
 

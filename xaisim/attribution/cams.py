@@ -9,20 +9,36 @@ import numpy as np
 
 from xaisim.attribution import cam_kernels, kernels
 from xaisim.attribution.device import Device, Kernel, Tensor
+from xaisim.attribution.kernels import Upsampling
 from xaisim.ir.graph import Array, Graph
 
 _WORK = 6
 """Operations of the host per gradient of Grad-CAM++: load, comparison, product, two sums, quotient."""
 
 
-def gradcam(device: Device, graph: Graph, x: Array, target: int, *, layer: str) -> Tensor:
-    """GradCAM at ``layer``, upsampled to the input (Selvaraju et al. 2017), not normalised: (1, H, W)."""
-    return _in_one_launch(device, x, kernels.gradcam(graph, target, layer, _size(graph)))
+def gradcam(
+    device: Device, graph: Graph, x: Array, target: int, *, layer: str, upsample: Upsampling = "bilinear",
+    relu: bool = True,
+) -> Tensor:  # fmt: skip
+    """GradCAM at ``layer``, upsampled to the input (Selvaraju et al. 2017), not normalised: (1, H, W).
+
+    ``upsample`` is ``bilinear`` or ``nearest``; with ``none`` the map keeps the layer's size. Without ``relu`` what
+    speaks against the class stays, too.
+    """
+    return _in_one_launch(device, x, kernels.gradcam(graph, target, layer, _size(graph), upsample, relu=relu))
 
 
-def guided_gradcam(device: Device, graph: Graph, x: Array, target: int, *, layer: str) -> Tensor:
-    """Guided backprop times GradCAM at ``layer`` (Selvaraju et al. 2017): (C, H, W)."""
-    return _in_one_launch(device, x, cam_kernels.guided_gradcam(graph, target, layer, _size(graph)))
+def guided_gradcam(
+    device: Device, graph: Graph, x: Array, target: int, *, layer: str, upsample: Upsampling = "bilinear"
+) -> Tensor:  # fmt: skip
+    """Guided backprop times GradCAM at ``layer`` (Selvaraju et al. 2017), upsampled as in GradCAM: (C, H, W)."""
+    return _in_one_launch(device, x, cam_kernels.guided_gradcam(graph, target, layer, _size(graph), upsample))
+
+
+def check_upsampling(*, upsample: Upsampling, **_: object) -> None:
+    """Raise ``ValueError`` where a map that is multiplied by the picture's gradient is not of the picture's size."""
+    if upsample == "none":
+        raise ValueError("upsample must be bilinear or nearest for guided_gradcam, got none")
 
 
 def layercam(device: Device, graph: Graph, x: Array, target: int, *, layer: str) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from xaisim.attribution.gradient import RULES, Rule, differentiate
 from xaisim.ir.fold import bind, fold
 from xaisim.ir.graph import Array, Graph, GraphBuilder, prune
 
+Size = tuple[int, int]
+"""Height and width."""
+Upsampling = Literal["bilinear", "nearest", "none"]
 REMEMBERED = 64
 """Kernels that are kept: the next picture of a class needs no differentiation and, on a device, no compiling."""
 
@@ -70,14 +74,16 @@ def _gradient(graph: Graph, target: int, rules: tuple[tuple[str, Rule], ...], ti
 
 
 @lru_cache(REMEMBERED)
-def gradcam(graph: Graph, target: int, layer: str, size: tuple[int, int]) -> Kernel:
+def gradcam(
+    graph: Graph, target: int, layer: str, size: Size, upsample: Upsampling = "bilinear", *, relu: bool = True
+) -> Kernel:
     """ReLU(Σ_k α_k A_k) of the feature map ``layer``, upsampled to ``size``; α_k is the mean of ∂F/∂A_k.
 
     Where the head is pooled and linear, α folds to a constant and no backward node is left (static GradCAM).
     """
     inner = backpropagated(graph, target, layer)
     weighed = fold(with_channel_weights(inner, layer, inner.outputs[-1], graph.outputs[0]))
-    return Kernel(f"gradcam of class {target}", with_map(weighed, layer, size))
+    return Kernel(f"gradcam of class {target}", with_map(weighed, layer, size, upsample=upsample, relu=relu))
 
 
 def with_channel_weights(inner: Graph, layer: str, gradient: str, *outputs: str) -> Graph:
@@ -91,16 +97,24 @@ def with_channel_weights(inner: Graph, layer: str, gradient: str, *outputs: str)
     return b.build(*outputs, b.add("gradcam.weights", "reshape", "gradcam.alpha", shape=(1, channels, 1, 1)))
 
 
-def with_map(weighed: Graph, layer: str, size: tuple[int, int], name: str = "attribution") -> Graph:
+def with_map(
+    weighed: Graph, layer: str, size: Size, name: str = "attribution", *,
+    upsample: Upsampling = "bilinear", relu: bool = True,
+) -> Graph:  # fmt: skip
     """Append ReLU(Σ_k α_k A_k), upsampled to ``size``, as ``name`` in place of the last output, the α_k."""
     _, height, width = weighed.types()[layer].shape
     b = GraphBuilder(weighed)
     b.layer = "gradcam"
-    b.add("gradcam.sum", "conv", layer, weighed.outputs[-1], stride=(1, 1), padding=(0, 0, 0, 0))
-    b.add("gradcam.map", "relu", "gradcam.sum")
-    b.constant("gradcam.rows", interpolation(height, size[0]))
-    b.constant("gradcam.columns", interpolation(width, size[1]))
-    b.add(name, "upsample", "gradcam.map", "gradcam.rows", "gradcam.columns")
+    names = ["gradcam.sum", *["gradcam.map"] * relu, *["gradcam.upsampled"] * (upsample != "none")]
+    names[-1] = name
+    last = b.add(names[0], "conv", layer, weighed.outputs[-1], stride=(1, 1), padding=(0, 0, 0, 0))
+    if relu:
+        last = b.add(names[1], "relu", last)
+    if upsample != "none":
+        matrix = interpolation if upsample == "bilinear" else nearest
+        b.constant("gradcam.rows", matrix(height, size[0]))
+        b.constant("gradcam.columns", matrix(width, size[1]))
+        b.add(name, "upsample", last, "gradcam.rows", "gradcam.columns")
     return b.build(*weighed.outputs[:-1], name)
 
 
@@ -112,4 +126,11 @@ def interpolation(small: int, large: int) -> Array:
     matrix = np.zeros((large, small))
     np.add.at(matrix, (np.arange(large), left), 1 - (centre - left))
     np.add.at(matrix, (np.arange(large), right), centre - left)
+    return matrix
+
+
+def nearest(small: int, large: int) -> Array:
+    """Return the (large, small) matrix that repeats every element in its cell, as PyTorch's ``nearest`` does."""
+    matrix = np.zeros((large, small))
+    matrix[np.arange(large), np.arange(large) * small // large] = 1
     return matrix

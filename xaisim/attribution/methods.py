@@ -85,7 +85,7 @@ METHODS: dict[str, Method] = {
     "deconvnet": Method(single.deconvnet, batched=True),
     "guided_backprop": Method(single.guided_backprop, batched=True),
     "gradcam": Method(cams.gradcam, batched=True),
-    "guided_gradcam": Method(cams.guided_gradcam, batched=True),
+    "guided_gradcam": Method(cams.guided_gradcam, batched=True, check=cams.check_upsampling),
     "gradcam_plus_plus": Method(cams.gradcam_plus_plus, batched=True),
     "layercam": Method(cams.layercam, batched=True),
     "integrated_gradients": Method(along_path.integrated_gradients, complete=True, check=along_path.check_path),

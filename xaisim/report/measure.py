@@ -237,6 +237,8 @@ def _localisation(values: Values) -> Localisation | None:
     if mask is None or values.attribution is None or not mask.any():
         return None
     fixed = values.attribution.real()
+    if fixed.shape[-2:] != mask.shape:  # a map of a layer's size says nothing of pixels
+        return None
     return Localisation(
         pointing_hit=metrics.pointing_hit(fixed, mask),
         relevance_mass=metrics.relevance_mass(fixed, mask),
