@@ -10,7 +10,9 @@ from xaisim.models.images import test_scene
 from xaisim.models.load import load_model
 
 report = xaisim.explain(model="cifar_cnn", method="integrated_gradients", n_steps=16, arch="zcu104")
-print(f"class {report.prediction.target}, {report.cycles.total:,} cycles, {report.fidelity.sqnr_db:.1f} dB beside float64")
+print(
+    f"class {report.prediction.target}, {report.cycles.total:,} cycles, {report.fidelity.sqnr_db:.1f} dB beside float64"
+)
 
 # %% [markdown]
 # Another method is another name; time alone needs no picture.

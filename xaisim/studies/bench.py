@@ -7,8 +7,10 @@ made.map, made.cycles, made.uj; bench.scores(batch)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,11 @@ from xaisim.models.images import Sample
 from xaisim.models.load import Model
 from xaisim.numerics.devices import FixedDevice, FloatDevice
 from xaisim.simulate.program import time_program
+from xaisim.studies.cells import Cells
+from xaisim.studies.pictures import pictures
+from xaisim.studies.study import Progress, Setting
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,37 @@ class Bench:
     def target(self, sample: Sample) -> int:
         """Return the class that the machine predicts: the one that is explained."""
         return int(self.scores(sample.x)[0].argmax())
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Contenders on pictures: every one on every picture, each judged once and kept."""
+
+    study: str
+    contenders: Sequence[Contender]
+    judge: Callable[[Bench, Contender, Sample], Row]
+    usual: int
+    """Pictures, where nothing else is asked for, and in a quick run."""
+    quick: int
+
+    def rows(
+        self, models: Sequence[Model], archs: Sequence[str], setting: Setting, cells: Cells, progress: Progress
+    ) -> list[Row]:
+        """Return a row per network, machine, contender and picture, with the contender's name and options."""
+        found = []
+        for model, arch in itertools.product(models, archs):
+            bench, samples = (
+                Bench(model, arch, weights=setting.weights),
+                pictures(model, setting, self.usual, self.quick),
+            )
+            pairs = list(itertools.product(self.contenders, samples))
+            for number, (contender, sample) in enumerate(pairs):
+                progress(f"{model.name}: {contender.name}", number, len(pairs))
+                key = (self.study, model.name, model.weights, arch, contender.key, sample.name)
+                row = cells.get(key, partial(self.judge, bench, contender, sample))
+                named = {"model": model.name, "arch": arch, "name": contender.name}
+                found.append({**named, **contender.options, **row})
+        return found
 
 
 def gradients(program: tuple[Launch, ...]) -> int:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from xaisim.metrics.faithfulness import deletion, insertion
-from xaisim.models.load import Model
 from xaisim.report.chart import Bars, Chart, Line, Panel
-from xaisim.studies.bench import Bench, Contender, mean_interval
+from xaisim.studies.bench import Bench, Contender, Contest, Row, mean_interval
 from xaisim.studies.cells import Cells
-from xaisim.studies.pictures import models_of, pictures
+from xaisim.studies.pictures import models_of
 from xaisim.studies.study import Cell, Progress, Setting, Study, Table
 
 TITLE = "Integrated Decision Gradients beside its rivals"
@@ -38,15 +37,13 @@ RIVALS = (
 )
 PILOTS, SAMPLES = (5, 10, 25, 50), (5, 10, 25, 50)
 _BATCH = 64
-Row = dict[str, Any]
 
 
 def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
     """Judge every rival and every pair of pilots and samples on every picture."""
-    rows: list[Row] = []
-    for model in models_of(setting, MODELS[:1] if setting.quick else MODELS):
-        for arch in setting.archs or (ARCH,):
-            rows += _rows(model, arch, setting, cells, progress)
+    contest = Contest("idg", contenders(quick=setting.quick), judged, 100, 8)
+    models = models_of(setting, MODELS[:1] if setting.quick else MODELS)
+    rows = contest.rows(models, setting.archs or (ARCH,), setting, cells, progress)
     return _study(setting, rows)
 
 
@@ -55,19 +52,6 @@ def contenders(*, quick: bool) -> list[Contender]:
     pilots, samples = (PILOTS[1:3], SAMPLES[1:3]) if quick else (PILOTS, SAMPLES)
     few = [Contender(f"IDG {n}/{m}", "idg", {"n_pilots": n, "n_steps": m}) for n in pilots for m in samples]
     return [*RIVALS, *few]
-
-
-def _rows(model: Model, arch: str, setting: Setting, cells: Cells, progress: Progress) -> list[Row]:
-    bench = Bench(model, arch, weights=setting.weights)
-    samples, all = pictures(model, setting, 100, 8), contenders(quick=setting.quick)
-    rows = []
-    for number, contender in enumerate(all):
-        for place, sample in enumerate(samples):
-            progress(f"{model.name}: {contender.name}", number * len(samples) + place, len(all) * len(samples))
-            key = ("idg", model.name, model.weights, arch, contender.key, sample.name)
-            found = cells.get(key, lambda c=contender, s=sample: judged(bench, c, s))  # type: ignore[misc]
-            rows.append({"model": model.name, "name": contender.name, **found})
-    return rows
 
 
 def judged(bench: Bench, contender: Contender, sample: Any) -> Row:

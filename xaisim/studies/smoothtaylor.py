@@ -16,11 +16,10 @@ import numpy as np
 
 from xaisim.metrics.faithfulness import aupc
 from xaisim.metrics.noise import autvc
-from xaisim.models.load import Model
 from xaisim.report.chart import Chart, Line, Panel
-from xaisim.studies.bench import Bench, Contender, mean_interval
+from xaisim.studies.bench import Bench, Contender, Contest, Row, mean_interval
 from xaisim.studies.cells import Cells
-from xaisim.studies.pictures import models_of, pictures
+from xaisim.studies.pictures import models_of
 from xaisim.studies.study import Cell, Progress, Setting, Study, Table
 
 TITLE = "SmoothTaylor: noise, faithfulness and what they cost"
@@ -33,7 +32,6 @@ SIGMAS = (1e-3, 1e-2, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 2.0)
 COUNTS = (10, 50, 150)
 _SIGMA, _COUNT = 0.5, 150
 _DRAWS = 50
-Row = dict[str, Any]
 
 
 def contenders(*, quick: bool) -> list[Contender]:
@@ -58,24 +56,10 @@ def _noise(sigma: float, count: int) -> dict[str, Any]:
 
 def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
     """Judge every contender on every picture."""
-    rows: list[Row] = []
-    for model in models_of(setting, (MODEL,)):
-        for arch in setting.archs or (ARCH,):
-            rows += _rows(model, arch, setting, cells, progress)
+    contest = Contest("smoothtaylor", contenders(quick=setting.quick), judged, 40, 6)
+    models = models_of(setting, (MODEL,))
+    rows = contest.rows(models, setting.archs or (ARCH,), setting, cells, progress)
     return _study(setting, rows)
-
-
-def _rows(model: Model, arch: str, setting: Setting, cells: Cells, progress: Progress) -> list[Row]:
-    bench = Bench(model, arch, weights=setting.weights)
-    samples, all = pictures(model, setting, 40, 6), contenders(quick=setting.quick)
-    rows = []
-    for number, contender in enumerate(all):
-        for place, sample in enumerate(samples):
-            progress(f"{model.name}: {contender.name}", number * len(samples) + place, len(all) * len(samples))
-            key = ("smoothtaylor", model.name, model.weights, arch, contender.key, sample.name)
-            found = cells.get(key, lambda c=contender, s=sample: judged(bench, c, s))  # type: ignore[misc]
-            rows.append({"model": model.name, "arch": arch, "name": contender.name, **dict(contender.options), **found})
-    return rows
 
 
 def judged(bench: Bench, contender: Contender, sample: Any) -> Row:
