@@ -126,7 +126,7 @@ class Contest:
                 progress(f"{model.name}: {contender.name}", number, len(pairs))
                 key = (self.study, model.name, model.weights, arch, contender.key, sample.name)
                 row = cells.get(key, partial(self.judge, bench, contender, sample))
-                named = {"model": model.name, "arch": arch, "name": contender.name}
+                named = {"model": model.name, "arch": arch, "name": contender.name, "method": contender.method}
                 found.append({**named, **contender.options, **row})
         return found
 

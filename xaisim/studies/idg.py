@@ -164,7 +164,7 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
 def _sweep(rows: list[Row], models: Sequence[str]) -> Table:
     cells: list[tuple[Cell, ...]] = []
     for model in models:
-        for name in dict.fromkeys(r["name"] for r in rows if r["name"].startswith("IDG")):
+        for name in dict.fromkeys(r["name"] for r in rows if r["method"] == "idg"):
             means = [float(column(rows, model, name, key).mean()) for key in ("insertion", "deletion", "cycles")]
             cells.append((model, name, means[0], means[1], means[2] / 1e6))
     note = "IDG N/M: N pilots (forward only) and M samples; IDG alone has as many of both as its rivals have points."
