@@ -148,3 +148,26 @@ def mean_interval(values: Array, *, resamples: int = 2000, confidence: float = 0
     means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(values.mean()), float(low), float(high)
+
+
+def column(rows: Sequence[Row], name: str, key: str) -> Array:
+    """Return one figure of one contender, a value per picture, in the order of pictures."""
+    return np.array([row[key] for row in rows if row["name"] == name], np.float64)
+
+
+def cheapest_alike(
+    rows: Sequence[Row], reference: str, figures: Mapping[str, int], names: Sequence[str] | None = None
+) -> tuple[str, float]:
+    """Return the cheapest contender that is no worse than the reference, and how many times fewer cycles it takes.
+
+    ``figures`` are 1 where higher is better, else -1. Worse: the 95 % interval of the paired difference lies wholly on
+    that side. ``names`` are those that may be chosen.
+    """
+    full = float(column(rows, reference, "cycles").mean())
+    best = (reference, 1.0)
+    for name in names or dict.fromkeys(row["name"] for row in rows):
+        ratio = full / float(column(rows, name, "cycles").mean())
+        gains = [(column(rows, name, key) - column(rows, reference, key)) * sign for key, sign in figures.items()]
+        if ratio > best[1] and all(mean_interval(gain)[2] >= 0 for gain in gains):
+            best = (name, ratio)
+    return best
