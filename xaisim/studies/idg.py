@@ -16,7 +16,7 @@ from xaisim.report.chart import Bars, Chart, Line, Panel
 from xaisim.studies.bench import Bench, Contender, Contest, Row, cheapest_alike, column, mean_interval
 from xaisim.studies.cells import Cells
 from xaisim.studies.pictures import models_of
-from xaisim.studies.study import Cell, Progress, Setting, Study, Table
+from xaisim.studies.study import Cell, Progress, Setting, Study, Table, cell_text
 
 TITLE = "Integrated Decision Gradients beside its rivals"
 SOURCE = (
@@ -80,9 +80,9 @@ def _study(setting: Setting, rows: list[Row]) -> Study:
     any_method = {model: cheapest_alike(of(rows, model), "IDG", AREAS) for model in models}
     verdict = [
         f"IDG is better in {better} of {len(pairs)} paired comparisons, worse in {worse}; else the interval holds 0",
-        *(f"{model}: {name} keeps IDG's quality with {r:.2g}x fewer cycles" for model, (name, r) in cheapest.items()),
+        *(f"{model}: {name} keeps IDG's quality with {cell_text(r)}x fewer cycles" for model, (name, r) in cheapest.items()),
         *(
-            f"{model}: of all, {name} is no worse in either area and takes {r:.2g}x fewer cycles"
+            f"{model}: of all, {name} is no worse in either area and takes {cell_text(r)}x fewer cycles"
             for model, (name, r) in any_method.items()
         ),
     ]

@@ -20,7 +20,7 @@ from xaisim.report.chart import Chart, Line, Panel
 from xaisim.studies.bench import Bench, Contender, Contest, Row, cheapest_alike, column, mean_interval
 from xaisim.studies.cells import Cells
 from xaisim.studies.pictures import models_of
-from xaisim.studies.study import Cell, Progress, Setting, Study, Table
+from xaisim.studies.study import Cell, Progress, Setting, Study, Table, cell_text
 
 TITLE = "SmoothTaylor: noise, faithfulness and what they cost"
 SOURCE = (
@@ -91,7 +91,7 @@ def _study(setting: Setting, rows: list[Row]) -> Study:
         f"{held} of {len(trends)} published trends hold here",
         *(f"lowest {key.upper()}: {best[key]}, {column(rows, best[key], key).mean():.3g}, beside "
           f"{column(rows, names[1], key).mean():.3g} of {names[1]}" for key in ("aupc", "autvc")),
-        *(f"{name} is no worse than {adaptive} in either area and takes {ratio:.2g}x fewer cycles"
+        *(f"{name} is no worse than {adaptive} in either area and takes {cell_text(ratio)}x fewer cycles"
           for adaptive, (name, ratio) in cheapest.items()),
     )  # fmt: skip
     headline = {"trends": len(trends), "trends_held": held,
