@@ -80,7 +80,10 @@ def _study(setting: Setting, rows: list[Row]) -> Study:
     any_method = {model: cheapest_alike(of(rows, model), "IDG", AREAS) for model in models}
     verdict = [
         f"IDG is better in {better} of {len(pairs)} paired comparisons, worse in {worse}; else the interval holds 0",
-        *(f"{model}: {name} keeps IDG's quality with {cell_text(r)}x fewer cycles" for model, (name, r) in cheapest.items()),
+        *(
+            f"{model}: {name} keeps IDG's quality with {cell_text(ratio)}x fewer cycles"
+            for model, (name, ratio) in cheapest.items()
+        ),
         *(
             f"{model}: of all, {name} is no worse in either area and takes {cell_text(r)}x fewer cycles"
             for model, (name, r) in any_method.items()
