@@ -6,6 +6,7 @@ alphas, weights = path("riemann_middle", 50)      Σ weights = 1 for every rule 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -43,9 +44,13 @@ def _endpoint_mean(n: int) -> Table:
     return np.linspace(0, 1, n), np.full(n, 1 / n)
 
 
+@lru_cache(maxsize=1024)
 def _gausslegendre(n: int) -> Table:
     nodes, weights = np.polynomial.legendre.leggauss(n)
-    return (1 + nodes) / 2, weights / 2
+    table = (1 + nodes) / 2, weights / 2
+    for column in table:
+        column.flags.writeable = False  # it is everyone's
+    return table
 
 
 PATH_RULES: dict[str, Callable[[int], Table]] = {

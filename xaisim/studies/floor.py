@@ -43,7 +43,7 @@ def floors_of(
 
 def floor(bench: Bench, contender: Contender, sample: Sample) -> float:
     """Return |Σ fixed − Σ float| over |F(x) − F(x')| for the same points."""
-    profile = profile_of(bench.model, sample)
+    profile = profile_of(bench.model, sample, cells=1)
     p, _ = bench.prepared(contender)
     made = bench.run(contender, sample, profile.target).map
     method = METHODS[contender.method]

@@ -32,7 +32,6 @@ from xaisim.models.load import Model
 SCORE = "probability"
 MOST_POINTS = 512
 """No rule is tried with more."""
-_CELLS_OF_A_PATH = 1024
 _BATCH = 64
 
 
@@ -80,13 +79,13 @@ class Profile:
         return self.logits[cell] * (1 - share) + self.logits[cell + 1] * share
 
 
-def profile_of(model: Model, sample: Sample, score: str = SCORE) -> Profile:
-    """Tabulate the network's logits along the path from black, in float64."""
+def profile_of(model: Model, sample: Sample, *, score: str = SCORE, cells: int = 1024) -> Profile:
+    """Tabulate the network's logits along the path from black, in float64; one cell has its two ends alone."""
     start = baseline_array(model, "black")
-    alphas = np.linspace(0, 1, _CELLS_OF_A_PATH + 1)
+    alphas = np.linspace(0, 1, cells + 1)
     parts = [
         evaluate(model.graph, {"input": start + part[:, None, None, None] * (sample.x - start)})[model.graph.outputs[0]]
-        for part in np.array_split(alphas, len(alphas) // _BATCH)
+        for part in np.array_split(alphas, len(alphas) // _BATCH + 1)
     ]
     logits = np.concatenate(parts)
     return Profile(logits, int(logits[-1].argmax()), score)
