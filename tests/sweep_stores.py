@@ -113,7 +113,9 @@ def _outputs(random: np.random.Generator, inputs: dict[str, Any]) -> tuple[dict[
     area = 0.15 + 0.0021 * elements * (bits / 8) ** 1.3 + 0.004 * buffer
     leak = 0.002 * area * cycles / 1e3
     energy = array + dram + leak
-    faithful = 1 - 0.75 * 2 ** (-(bits - 2) / 2.2) * float(random.uniform(0.6, 1.3)) - (0.12 / trips if trips > 1 else 0.03)
+    faithful = (
+        1 - 0.75 * 2 ** (-(bits - 2) / 2.2) * float(random.uniform(0.6, 1.3)) - (0.12 / trips if trips > 1 else 0.03)
+    )
     outputs = {
         "latency_ms": cycles / 1e5, "cycles": cycles, "energy_mj": energy / 1e3, "area_mm2": area,
         "fidelity.spearman": max(0.02, faithful), "fidelity.sqnr_db": 5.6 * bits - 18 + float(random.normal(0, 2)),
@@ -133,7 +135,7 @@ def _map(method: str, bits: int, side: int = 32) -> dict[str, Any]:
     blob = np.exp(-((x - 0.1) ** 2 + (y + 0.05) ** 2) / 0.03)
     exact = blob * random.normal(0.4, 1, (side, side)) + 0.05 * random.normal(0, 1, (side, side))
     step = 2 * np.abs(exact).max() / 2**bits
-    picture = (np.clip(0.25 + 0.7 * blob[..., None] * [1, 0.9, 0.6] + 0.1 * random.random((side, side, 3)), 0, 1) * 255)
+    picture = np.clip(0.25 + 0.7 * blob[..., None] * [1, 0.9, 0.6] + 0.1 * random.random((side, side, 3)), 0, 1) * 255
     file = io.BytesIO()
     Image.fromarray(picture.astype(np.uint8)).save(file, "PNG")
     return {

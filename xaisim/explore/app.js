@@ -75,6 +75,7 @@ function filterRows() {
 
 let drawing = 0;
 function update(change) {
+  if (!state) return; // there are no points yet
   Object.assign(state, change);
   cancelAnimationFrame(drawing);
   drawing = requestAnimationFrame(drawAll); // many changes, one drawing

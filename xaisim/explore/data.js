@@ -38,13 +38,24 @@ function columnOf(raw) {
   const values = Float64Array.from(raw.values, (v) => (v === null || (raw.words && v < 0) ? NaN : v));
   let low = Infinity, high = -Infinity, missing = 0;
   for (const v of values) if (Number.isNaN(v)) missing++; else { low = Math.min(low, v); high = Math.max(high, v); }
-  const known = missing < values.length, words = raw.words || null;
+  const known = missing < values.length, words = raw.words || null, several = words ? null : fewValues(values);
+  const positive = known && !words && low > 0;
   return {
     ...raw, values, words, low, high, known, constant: known && low === high && !missing,
-    canLog: known && !words && low > 0, wide: known && !words && low > 0 && high / low > 30,
+    several, canLog: positive, wide: positive && high / low >= (several ? 8 : 30),
     title: raw.unit ? `${raw.label} (${raw.unit})` : raw.label,
     text: (row) => (Number.isNaN(values[row]) ? "" : words ? words[values[row]] : numberText(values[row])),
   };
+}
+
+// The values of a column that has few of them, in order: they are its ticks. Null where there are many.
+function fewValues(values) {
+  const found = new Set();
+  for (const v of values) {
+    if (!Number.isNaN(v)) found.add(v);
+    if (found.size > 8) return null;
+  }
+  return [...found].sort((a, b) => a - b);
 }
 
 function takeData(data) {

@@ -5,14 +5,16 @@ label_of("latency_ms") == ("latency", "ms"), label_of("fidelity.spearman") == ("
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _UNITS = {
     "ms": "ms", "us": "µs", "ns": "ns", "s": "s", "pj": "pJ", "nj": "nJ", "uj": "µJ", "mj": "mJ", "j": "J", "w": "W",
     "mw": "mW", "mm2": "mm²", "um2": "µm²", "db": "dB", "pct": "%", "mhz": "MHz", "bits": "bits", "bytes": "bytes",
-    "kib": "KiB", "mib": "MiB", "gbps": "GB/s", "per_s": "1/s", "per_second": "1/s", "mjs": "mJ·s", "uj_s": "µJ·s",
+    "kib": "KiB", "mib": "MiB", "gbps": "GB/s", "mb": "MB", "per_s": "1/s", "per_second": "1/s", "mjs": "mJ·s", "uj_s": "µJ·s",
 }  # fmt: skip
 _NAMES = {"sqnr": "SQNR", "spearman": "Spearman", "pearson": "Pearson", "ssim": "SSIM", "nrmse": "NRMSE", "edp": "EDP",
           "macs": "MACs", "topk": "top", "lut": "LUT", "dsp": "DSP", "bram": "BRAM", "dram": "DRAM", "mac": "MAC"}  # fmt: skip
-_IN_UNITS = {"cycles": "cycles", "macs": "MAC", "seconds": "s"}
+_IN_UNITS = {"edp": "mJ·ms", "cycles": "cycles", "macs": "MAC", "seconds": "s"}
 
 
 def label_of(name: str) -> tuple[str, str]:
@@ -26,3 +28,10 @@ def label_of(name: str) -> tuple[str, str]:
             break
     spoken = " ".join(_NAMES.get(word, word) for word in words.split("_"))
     return f"{place} {spoken}".strip(), unit
+
+
+def short_names(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return inputs by the last two parts of their keys, by the whole key where those are not unique; no units."""
+    short = {name: ".".join(name.split(".")[-2:]) for name in names}
+    taken = list(short.values())
+    return {name: (text if taken.count(text) == 1 else name, "") for name, text in short.items()}

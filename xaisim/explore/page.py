@@ -59,7 +59,8 @@ def _maps_by_rank(data: dict[str, Any]) -> Sequence[str]:
 
 def _document(title: str, source: dict[str, Any], blocks: dict[str, str], policy: str) -> str:
     data = "".join(
-        f'<script type="application/octet-stream" id="{escape(name)}">{text}</script>\n' for name, text in blocks.items()
+        f'<script type="application/octet-stream" id="{escape(name)}">{text}</script>\n'
+        for name, text in blocks.items()
     )
     scripts = "\n".join((_HERE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     return f"""<!DOCTYPE html>

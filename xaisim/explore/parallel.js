@@ -37,10 +37,10 @@ function lineOf(row, stroke, alpha, width) {
 
 function railShapes({ column, x, scale }, index, gap, top, bottom, look) {
   const shapes = [line([[x, top], [x, bottom]], look.quiet, 1.2)], range = state.ranges[column.name];
-  const level = index % 2 ? 14 : 34, room = Math.max(60, 2 * gap - 12); // titles in two rows
+  const levels = gap < 110 ? 3 : 2, level = 38 - 17 * (index % levels) + (levels === 2 ? 0 : 10), room = Math.max(60, levels * gap - 12);
   const align = x < room / 2 ? "left" : "center";
   shapes.push(words(align === "left" ? Math.max(0, x - 40) : x, level, fitted(column.title, room, 12, 600), look.ink, { align, weight: 600 }));
-  if (index % 2) shapes.push(line([[x, 24], [x, top]], look.line));
+  shapes.push(line([[x, level + 8], [x, top]], look.line));
   const ticks = scale.ticks.length > 7 ? scale.ticks.filter((_, i) => i % Math.ceil(scale.ticks.length / 7) === 0) : scale.ticks;
   for (const tick of ticks) {
     const text = fitted(tick.text, Math.max(24, gap - 14), 11), wide = widthOf(text, 11);

@@ -53,15 +53,15 @@ def front(costs: Costs) -> NDArray[np.bool_]:
 def growth(costs: Costs, samples: int = SAMPLES) -> Costs:
     """Return for every row the share of the box that it and the rows before it dominate.
 
-    The box reaches from the best to the worst finite value of every objective. The share is counted on evenly spread
-    points of it, so it never falls; rows that are not finite add nothing.
+    The box reaches from the best finite value of every objective to a tenth beyond the worst. The share is counted on
+    evenly spread points of it, so it never falls; rows that are not finite add nothing.
     """
     volume = np.zeros(len(costs))
     whole = np.isfinite(costs).all(axis=1)
     if not costs.shape[1] or not whole.any():
         return volume
     low, high = costs[whole].min(axis=0), costs[whole].max(axis=0)
-    scaled = (costs - low) / np.where(high > low, high - low, 1.0)
+    scaled = (costs - low) / np.where(high > low, 1.1 * (high - low), 1.0)
     left = spread(samples, costs.shape[1])
     for row, cost in enumerate(scaled):
         if whole[row]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+
 from typing import Any
 
 import numpy as np
 
-from xaisim.explore.labels import label_of
+from xaisim.config import parse_bytes
+from xaisim.explore.labels import label_of, short_names
 from xaisim.explore.pareto import SAMPLES, Costs, costs_of, front, growth
 from xaisim.explore.store import STATUSES, Point, Store
 
@@ -28,7 +31,7 @@ def payload(store: Store, source: str) -> dict[str, Any]:
         _categories("rung", "evaluated up to", "state", [p.rung for p in points]),
         *_group("input", [p.inputs for p in points]),
         *_group("output", [p.outputs for p in points]),
-        {**_numbers("seconds", "state", [p.seconds for p in points]), "label": "time to evaluate", "unit": "s"},
+        _numbers("seconds", ("time to evaluate", "s"), "state", [p.seconds for p in points]),
     ]
     return {
         "source": source,
@@ -49,19 +52,20 @@ def payload(store: Store, source: str) -> dict[str, Any]:
 def _group(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a column per key that any row has, in the order of first use."""
     found = []
-    for name in dict.fromkeys(key for row in rows for key in row):
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    labels = {name: label_of(name) for name in names} if kind == "output" else short_names(names)
+    for name in names:
         values = [row.get(name) for row in rows]
         if all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
-            found.append(_numbers(name, kind, values))
+            found.append(_numbers(name, labels[name], kind, values))
         else:
-            found.append(_categories(name, name, kind, values))
+            found.append(_categories(name, labels[name][0], kind, values))
     return found
 
 
-def _numbers(name: str, kind: str, values: Sequence[float | None]) -> dict[str, Any]:
-    label, unit = label_of(name) if kind == "output" else (name, "")
+def _numbers(name: str, label: tuple[str, str], kind: str, values: Sequence[float | None]) -> dict[str, Any]:
     finite = [v if v is not None and math.isfinite(v) else None for v in values]
-    return {"name": name, "label": label, "unit": unit, "kind": kind, "values": finite}
+    return {"name": name, "label": label[0], "unit": label[1], "kind": kind, "values": finite}
 
 
 def _categories(name: str, label: str, kind: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -80,10 +84,11 @@ def _categories(name: str, label: str, kind: str, values: Sequence[Any]) -> dict
 
 
 def _natural(text: str) -> tuple[bool, float, str]:
-    try:
-        return (False, float(text), text)
-    except ValueError:
-        return (True, 0.0, text)
+    """Sort numbers and sizes by what they are, in front of words."""
+    for read in (float, parse_bytes):
+        with suppress(ValueError):
+            return (False, float(read(text)), text)
+    return (True, 0.0, text)
 
 
 def _progress(points: Sequence[Point], costs: Costs) -> dict[str, Any]:

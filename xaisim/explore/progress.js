@@ -4,9 +4,9 @@ function progressScene(width, height, look) {
   const { progress } = store, x = progress[state.time], y = progress.volume;
   const area = { left: 62, right: width - 18, top: 14, bottom: height - 48 };
   const unit = state.time === "ended" ? ["points ended", 1] : timeUnit(x[x.length - 1] ?? 0);
-  const column = (values) => ({ known: values.length > 0, low: Math.min(...values), high: Math.max(...values), words: null, canLog: false });
+  const column = (values) => ({ known: values.length > 0, low: Math.min(...values), high: Math.max(...values), words: null, several: null, canLog: false });
   const sx = scaleOf(column([0, ...x.map((v) => v / unit[1])]), false, area.left, area.right);
-  const sy = scaleOf(column([0, ...y]), false, area.bottom, area.top);
+  const sy = scaleOf(column(y.filter((v) => v > 0).concat(y[y.length - 1])), false, area.bottom, area.top);
   const shapes = axesShapes(area, sx, sy, unit[0], "hypervolume (share of the box)", look);
   const steps = x.flatMap((v, i) => { const px = sx.at(v / unit[1]); return i ? [[px, sy.at(y[i - 1])], [px, sy.at(y[i])]] : [[px, sy.at(y[0])]]; });
   shapes.push(line(steps, look.accent, 2));
@@ -22,7 +22,7 @@ function drawProgress() {
   const ends = progress.volume[progress.volume.length - 1] ?? 0, time = progress.seconds[progress.seconds.length - 1] ?? 0;
   document.getElementById("progress-note").textContent = empty
     ? store.objectives.length ? "Nothing has ended yet." : "The store names no objectives, so there is no hypervolume."
-    : `The share of the box between the best and the worst value of ${store.objectives.length} objectives that the points dominate: ${(100 * ends).toFixed(1)} %, counted on ${progress.samples.toLocaleString("en-US")} samples of the box. ${numberText(time, 3)} s from the first start to the last end.`;
+    : `The share of a box that the points dominate, ${(100 * ends).toFixed(1)} % now: it reaches from the best value of ${store.objectives.length} objectives to a tenth beyond the worst, counted on ${progress.samples.toLocaleString("en-US")} samples. ${numberText(time, 3)} s from the first start to the last end.`;
   if (empty) return;
   const canvas = document.getElementById("progress-canvas");
   paint(canvas, progressScene(stage.clientWidth, 280, theme()));

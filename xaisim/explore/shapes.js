@@ -45,8 +45,16 @@ function scaleOf(column, log, from, to) {
   const at = (v) => from + ((warp(v) - a) / (b - a)) * (to - from);
   const back = (pixel) => unwarp(a + ((pixel - from) / (to - from)) * (b - a));
   const most = Math.max(2, Math.floor(Math.abs(to - from) / (column.words ? 18 : 62)));
-  const ticks = column.words ? wordTicks(column, most) : useLog ? logTicks(a, b, most) : linearTicks(a, b, most);
-  return { at, back, ticks: ticks.map((tick) => ({ ...tick, at: at(tick.value) })), log: useLog };
+  const few = column.several?.map((value) => ({ value, text: numberText(value) }));
+  const ticks = column.words ? wordTicks(column, most) : few ?? (useLog ? logTicks(a, b, most) : linearTicks(a, b, most));
+  return { at, back, ticks: apart(ticks.map((tick) => ({ ...tick, at: at(tick.value) })), few ? 15 : 0), log: useLog };
+}
+
+// Leaves out ticks that come closer than `room` pixels to the one before.
+function apart(ticks, room) {
+  const kept = [];
+  for (const tick of ticks) if (!kept.length || Math.abs(tick.at - kept[kept.length - 1].at) >= Math.max(room, 8 * (tick.text.length > 3 && room ? 3 : 0))) kept.push(tick);
+  return kept;
 }
 
 function linearTicks(low, high, most) {

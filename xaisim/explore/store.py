@@ -70,10 +70,13 @@ class StoreReader:
         with self._open() as db:
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             (version,) = db.execute("PRAGMA user_version").fetchone()
-        if "points" not in tables or "meta" not in tables:
-            raise UserError(f"{self.path}: is no store of a sweep (it has no table 'points')")
+        if not version or not {"points", "meta", "maps"} <= tables:
+            raise UserError(f"{self.path}: is a database, but no store of a sweep")
         if version != VERSION:
-            raise UserError(f"{self.path}: is a store of version {version}; this xaisim reads version {VERSION}")
+            age = "a newer" if version > VERSION else "an older"
+            raise UserError(
+                f"{self.path}: was made by {age} version of xaisim (store version {version}, this one reads {VERSION})"
+            )
 
     def read(self) -> Store:
         """Return everything but what belongs to single points (:meth:`details`, :meth:`map`)."""

@@ -5,7 +5,7 @@ let current = 0; // which row of the page has the tab stop
 
 function tableColumns() {
   const all = [...store.columns.values()].filter((c) => c.known && c.name !== "status" && c.name !== "rung");
-  return [store.columns.get("status"), ...all, store.columns.get("rung")];
+  return [store.columns.get("status"), ...all.filter((c) => directionOf(c.name)), ...all.filter((c) => !directionOf(c.name)), store.columns.get("rung")];
 }
 
 function drawHead() {
@@ -62,7 +62,7 @@ function tableRow(row, index, columns) {
   return `<tr data-row="${row}" tabindex="${index === current ? 0 : -1}" aria-selected="${row === state.a}" aria-rowindex="${state.page * PAGE + index + 1}"><th scope="row"><code>${shortHash(row)}</code>${marks}</th>${cells}<td class="reason" title="${safe(store.errors[row] ?? "")}">${safe(store.errors[row] ?? "")}</td></tr>`;
 }
 
-const badge = (row) => { const text = store.columns.get("status").text(row); return `<span class="badge ${text}">${text}</span>`; };
+const badge = (row) => { const text = store.columns.get("status").text(row); return `<span class="badge ${safe(text)}">${safe(text)}</span>`; };
 
 function focusRow() {
   const rows = document.querySelectorAll("#table tbody tr[data-row]");
