@@ -8,10 +8,18 @@ function startState() {
   const columns = [...store.columns.values()], known = (name) => store.columns.get(name)?.known;
   const goals = store.objectives.map((o) => o.name).filter(known);
   const numbers = [...goals, ...columns.filter((c) => c.known && !c.words && c.kind === "output").map((c) => c.name), ...columns.filter((c) => c.known).map((c) => c.name), "status"];
-  const [x, y] = [...new Set(numbers)].concat("rung");
+  const [x, second] = [...new Set(numbers)].concat("rung"), y = goals.length > 1 ? rivalOf(x, goals) : second;
+  const third = goals.find((name) => name !== x && name !== y);
   const varied = columns.find((c) => c.kind === "input" && c.known && !c.constant);
-  return { x, y, colour: goals[goals.length > 2 ? goals.length - 1 : 2] ?? varied?.name ?? "", size: "", lx: Boolean(store.columns.get(x)?.wide), ly: Boolean(store.columns.get(y)?.wide),
+  return { x, y, colour: third ?? varied?.name ?? "", size: "", lx: Boolean(store.columns.get(x)?.wide), ly: Boolean(store.columns.get(y)?.wide),
     front: "axes", where: "", hidden: [], ranges: {}, cells: {}, sort: goals[0] ?? "", down: false, page: 0, a: null, b: null, axes: defaultAxes(), time: "seconds" };
+}
+
+// The objective that conflicts most with x: whose front with it has the most points.
+function rivalOf(x, goals) {
+  const sizes = goals.map((name) => (name === x ? 0 : frontOfAxes(store.columns.get(x), store.columns.get(name)).length));
+  const best = sizes.indexOf(Math.max(...sizes));
+  return goals[best] === x ? goals[1] : goals[best];
 }
 
 // --- the address -----------------------------------------------------------------------------------------------------
@@ -23,16 +31,17 @@ function saveState() {
 }
 
 function addressOf() {
-  const start = startState(), out = new URLSearchParams();
+  const { start } = store, out = new URLSearchParams();
   for (const name of Object.keys(start)) {
     const value = name === "a" || name === "b" ? (state[name] === null ? null : store.hashes[state[name]].slice(0, 16)) : state[name];
-    if (JSON.stringify(value) !== JSON.stringify(start[name])) out.set(name, JSON.stringify(value));
+    const always = ["x", "y", "colour"].includes(name); // their defaults may change while a sweep goes on
+    if (always || JSON.stringify(value) !== JSON.stringify(start[name])) out.set(name, JSON.stringify(value));
   }
   return out.toString();
 }
 
 function stateOfAddress() {
-  const found = startState();
+  const found = structuredClone(store.start);
   for (const [name, text] of new URLSearchParams(location.hash.slice(1))) {
     if (!(name in found)) continue;
     try {
@@ -41,7 +50,7 @@ function stateOfAddress() {
       else if (found[name] === null || typeof value === typeof found[name]) found[name] = value;
     } catch { /* an address that was cut: what is left of it counts */ }
   }
-  for (const name of ["x", "y"]) if (!store.columns.get(found[name])) found[name] = startState()[name];
+  for (const name of ["x", "y"]) if (!store.columns.get(found[name])) found[name] = store.start[name];
   for (const name of Object.keys(found.ranges)) if (!store.columns.has(name)) delete found.ranges[name];
   found.page = Math.max(0, Math.floor(found.page) || 0);
   return found;
@@ -199,6 +208,7 @@ function show(data) {
   $("main").hidden = !store.size;
   banner(store.size ? "" : source.live ? "The store has no points yet. The page shows them as soon as the sweep writes some." : "The store had no points when this file was written.");
   if (!store.size) { document.body.dataset.drawn = "0"; return; }
+  store.start = startState();
   state = before ? { ...before, a: rowWith(before.a), b: rowWith(before.b) } : stateOfAddress();
   fillControls();
   $("where").value = state.where;

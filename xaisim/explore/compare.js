@@ -54,6 +54,7 @@ function changeText(column, a, b) {
   const from = column.values[a], to = column.values[b];
   if (column.words || Number.isNaN(from) || Number.isNaN(to)) return "differs";
   const change = to - from, sign = change > 0 ? "+" : "−";
+  if (column.unit === "dB") return `${sign}${numberText(Math.abs(change), 3)} dB`;
   if (from > 0 && to > 0 && (to / from >= 2 || to / from <= 0.5)) return `× ${numberText(to / from, 3)}`;
   return from > 0 && to > 0 ? `${sign}${numberText((100 * Math.abs(change)) / from, 3)} %` : `${sign}${numberText(Math.abs(change), 3)}`;
 }

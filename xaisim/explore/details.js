@@ -55,7 +55,7 @@ function valueTables(row) {
   const table = (title, kind) => {
     const rows = [...store.columns.values()].filter((c) => c.kind === kind && c.text(row) !== "");
     if (!rows.length) return "";
-    const lines = rows.map((c) => `<tr><th scope="row">${safe(c.label)}</th><td class="n">${safe(c.text(row))}</td><td class="unit">${safe(c.unit)}</td></tr>`).join("");
+    const lines = rows.map((c) => `<tr><th scope="row">${breakable(c.label)}</th><td class="n">${safe(c.text(row))}</td><td class="unit">${safe(c.unit)}</td></tr>`).join("");
     return `<div><h3>${title}</h3><table class="values"><tbody>${lines}</tbody></table></div>`;
   };
   return `<div class="pair">${table("Outputs", "output")}${table("Inputs", "input")}</div>`;
@@ -65,7 +65,7 @@ function valueTables(row) {
 
 function breakdownHtml(breakdown) {
   const parts = Object.entries(PARTS).filter(([name]) => breakdown[name] && Object.keys(breakdown[name]).length);
-  return parts.length ? `<div class="pair">${parts.map(([name, title]) => barsHtml(title, breakdown[name], name === "energy_uj" ? "µJ" : "cycles")).join("")}</div>` : "";
+  return parts.length ? `<div class="pair two-bars">${parts.map(([name, title]) => barsHtml(title, breakdown[name], name === "energy_uj" ? "µJ" : "cycles")).join("")}</div>` : "";
 }
 
 function barsHtml(title, amounts, unit) {
@@ -77,6 +77,7 @@ function barsHtml(title, amounts, unit) {
   return `<div><h3>${title} <span class="quiet">${numberText(total)} ${unit}</span></h3><table class="values bars"><tbody>${rows}</tbody></table></div>`;
 }
 
+const breakable = (name) => safe(name).replace(/[._]/g, "$&<wbr>"); // long keys break behind dots and underscores
 const spoken = (name) => name.replaceAll("_", " ");
 
 function commandHtml(command, row) {

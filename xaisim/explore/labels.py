@@ -13,8 +13,8 @@ _UNITS = {
     "kib": "KiB", "mib": "MiB", "gbps": "GB/s", "mb": "MB", "per_s": "1/s", "per_second": "1/s", "mjs": "mJ·s", "uj_s": "µJ·s",
 }  # fmt: skip
 _NAMES = {"sqnr": "SQNR", "spearman": "Spearman", "pearson": "Pearson", "ssim": "SSIM", "nrmse": "NRMSE", "edp": "EDP",
-          "macs": "MACs", "topk": "top", "lut": "LUT", "dsp": "DSP", "bram": "BRAM", "dram": "DRAM", "mac": "MAC"}  # fmt: skip
-_IN_UNITS = {"edp": "mJ·ms", "cycles": "cycles", "macs": "MAC", "seconds": "s"}
+          "macs": "MACs", "topk": "top-k", "lut": "LUT", "dsp": "DSP", "bram": "BRAM", "dram": "DRAM", "mac": "MAC"}  # fmt: skip
+_IN_UNITS = {"edp": "mJ·ms", "seconds": "s"}
 
 
 def label_of(name: str) -> tuple[str, str]:

@@ -20,19 +20,19 @@ function parallelScene(width, height, look) {
   if (active) for (const row of bySteps([...Array(store.size).keys()], MOST_LINES / 4)) if (!shown[row]) shapes.push(...lineOf(row, look.faint, 0.25, 1));
   const alpha = Math.min(0.85, Math.max(0.12, 60 / Math.sqrt(shownRows.length * 60)));
   for (const row of bySteps(shownRows, MOST_LINES)) if (isDone(row)) shapes.push(...lineOf(row, colours.of(row), alpha, 1));
-  for (const row of [state.b, state.a]) if (row !== null) shapes.push(...lineOf(row, look.ink, 1, 2.6));
+  for (const [row, dash] of [[state.b, [6, 3]], [state.a, null]]) if (row !== null) shapes.push(...lineOf(row, look.ink, 1, 2.6, dash));
   rails.forEach((rail, i) => shapes.push(...railShapes(rail, i, gap || width, top, bottom, look)));
   return { width, height, paper: null, shapes };
 }
 
 // The line of a row, broken where it has no value.
-function lineOf(row, stroke, alpha, width) {
+function lineOf(row, stroke, alpha, width, dash = null) {
   const pieces = [[]];
   for (const { column, x, scale } of rails) {
     const v = column.values[row];
     if (Number.isNaN(v)) pieces.push([]); else pieces[pieces.length - 1].push([x, scale.at(v)]);
   }
-  return pieces.filter((p) => p.length > 1).map((points) => line(points, stroke, width, { alpha }));
+  return pieces.filter((p) => p.length > 1).map((points) => line(points, stroke, width, { alpha, dash }));
 }
 
 function railShapes({ column, x, scale }, index, gap, top, bottom, look) {

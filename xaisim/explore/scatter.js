@@ -77,7 +77,7 @@ function ringShapes(x, y, sx, sy, look) {
     if (row === null || Number.isNaN(x.values[row]) || Number.isNaN(y.values[row])) continue;
     const px = sx.at(x.values[row]), py = sy.at(y.values[row]);
     shapes.push(dot(px, py, 9, null, { stroke: look.paper, width: 5 }), dot(px, py, 9, null, { stroke: look.accent, width: 2.4 }));
-    if (state.b !== null) shapes.push(words(px + 13, py - 11, name, look.accent, { weight: 700, size: 13 }));
+    if (state.b !== null) shapes.push(words(px + 13, py - 11, name, look.accent, { weight: 700, size: 13, halo: look.paper }));
   }
   return shapes;
 }
@@ -101,13 +101,13 @@ function scatterLegend(width, look, colours, size) {
     shapes.push(words(put(widthOf(column.title) + 12), y, column.title, look.quiet));
     if (column.words) column.words.slice(0, 8).forEach((word, i) => {
       const text = i === 7 && column.words.length > 8 ? "others" : fitted(word, 150), at = put(widthOf(text) + 28);
-      shapes.push(dot(at + 5, y, 4.5, CATEGORY_COLOURS[i]), words(at + 14, y, text, look.ink));
+      shapes.push(dot(at + 5, y, 4.5, colours.names[i]), words(at + 14, y, text, look.ink));
     });
     else {
       const low = numberText(column.low, 3), high = numberText(column.high, 3), lowWide = widthOf(low);
-      const at = put(lowWide + widthOf(high) + 160);
-      shapes.push(words(at, y, low, look.ink), words(at + lowWide + 126, y, high + (colours.log ? " (log)" : ""), look.ink));
-      colours.steps.forEach((fill, i) => shapes.push(box(at + lowWide + 8 + i * 1.75, y - 5, 1.9, 10, fill)));
+      const at = put(lowWide + widthOf(high) + 165);
+      shapes.push(words(at, y, low, look.ink), words(at + lowWide + 144, y, high + (colours.log ? " (log)" : ""), look.ink));
+      colours.steps.forEach((fill, i) => shapes.push(box(Math.round(at + lowWide) + 8 + i * 2, y - 5, 2, 10, fill)));
     }
   }
   if (size && size.known) {

@@ -1,6 +1,7 @@
 // Drawing: a scene is a list of shapes; it is painted on a canvas or written as SVG. Scales, ticks, colours.
 
 const CATEGORY_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#8A8A8A"]; // Okabe and Ito
+const COLOURS_ON_DARK = ["#56B4E9", "#FF8A4C", "#2FC49A", "#E59CC3", "#F0C040", "#8AA8FF", "#C08AD8", "#A8A8A8"];
 const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26838f", "#1f9d8a", "#6cce5a", "#b6de2b", "#fee825"];
 const PAPER = { ink: "#1b1e24", quiet: "#5b626d", line: "#d9dde3", paper: "#ffffff", accent: "#0060a0", faint: "#c3c8d0", ramp: [0, 0.9], dark: false };
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
@@ -23,7 +24,8 @@ const rgb = (three) => `rgb(${three.join(",")})`;
 // What colour a row has: {of: row => text, shares for the legend}. Without a column all have the accent.
 function colouring(column, look) {
   if (!column || !column.known) return { of: () => look.accent, column: null };
-  if (column.words) return { column, of: (row) => (Number.isNaN(column.values[row]) ? look.faint : CATEGORY_COLOURS[Math.min(column.values[row], 7)]) };
+  const names = look.dark ? COLOURS_ON_DARK : CATEGORY_COLOURS;
+  if (column.words) return { column, names, of: (row) => (Number.isNaN(column.values[row]) ? look.faint : names[Math.min(column.values[row], 7)]) };
   const log = column.wide, from = log ? Math.log(column.low) : column.low, to = log ? Math.log(column.high) : column.high;
   const steps = Array.from({ length: 64 }, (_, i) => rgb(ramp(VIRIDIS, look.ramp[0] + (look.ramp[1] - look.ramp[0]) * (i / 63))));
   const share = (v) => (to > from ? ((log ? Math.log(v) : v) - from) / (to - from) : 0.5);
@@ -126,6 +128,7 @@ function paintShape(pen, s) {
   } else {
     pen.save(); pen.translate(s.x, s.y); pen.rotate((s.turn * Math.PI) / 180);
     pen.font = `${s.weight} ${s.size}px ${FONT}`; pen.fillStyle = s.fill; pen.textAlign = s.align; pen.textBaseline = "middle";
+    if (s.halo) { pen.strokeStyle = s.halo; pen.lineWidth = 5; pen.lineJoin = "round"; pen.setLineDash([]); pen.strokeText(s.text, 0, 0); }
     pen.fillText(s.text, 0, 0); pen.restore();
   }
 }
