@@ -1,6 +1,7 @@
 // Filters: the expression above the plots, and the short form in the table's head. Both become functions of a row.
 
-const TOKEN = /\s*(?:(-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])|"([^"]*)"|'([^']*)'|`([^`]*)`|(<=|>=|==|!=|[<>=~()])|([^\s<>=~!()"'`]+))/y;
+const TOKEN =
+  /\s*(?:(-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])|"([^"]*)"|'([^']*)'|`([^`]*)`|(<=|>=|==|!=|[<>=~()])|([^\s<>=~!()"'`]+))/y;
 
 function tokensOf(text) {
   const tokens = [];
@@ -12,7 +13,8 @@ function tokensOf(text) {
     at = TOKEN.lastIndex;
     const [, number, double, single, name, sign, word] = match;
     if (number !== undefined) tokens.push({ kind: "value", value: Number(number), text: number });
-    else if (double !== undefined || single !== undefined) tokens.push({ kind: "value", value: double ?? single, text: double ?? single });
+    else if (double !== undefined || single !== undefined)
+      tokens.push({ kind: "value", value: double ?? single, text: double ?? single });
     else if (name !== undefined) tokens.push({ kind: "name", text: name });
     else if (sign !== undefined) tokens.push({ kind: sign === "=" ? "==" : sign, text: sign });
     else tokens.push({ kind: ["and", "or", "not"].includes(word) ? word : "name", text: word });
@@ -26,10 +28,32 @@ function testOf(text) {
   if (!tokens.length) return null;
   let at = 0;
   const peek = () => tokens[at]?.kind;
-  const either = () => { let left = both(); while (peek() === "or") { at++; const a = left, b = both(); left = (row) => a(row) || b(row); } return left; };
-  const both = () => { let left = single(); while (peek() === "and") { at++; const a = left, b = single(); left = (row) => a(row) && b(row); } return left; };
+  const either = () => {
+    let left = both();
+    while (peek() === "or") {
+      at++;
+      const a = left,
+        b = both();
+      left = (row) => a(row) || b(row);
+    }
+    return left;
+  };
+  const both = () => {
+    let left = single();
+    while (peek() === "and") {
+      at++;
+      const a = left,
+        b = single();
+      left = (row) => a(row) && b(row);
+    }
+    return left;
+  };
   const single = () => {
-    if (peek() === "not") { at++; const inner = single(); return (row) => !inner(row); }
+    if (peek() === "not") {
+      at++;
+      const inner = single();
+      return (row) => !inner(row);
+    }
     if (peek() === "(") {
       at++;
       const inner = either();
@@ -40,7 +64,8 @@ function testOf(text) {
     return comparison();
   };
   const comparison = () => {
-    const left = operand(tokens[at++], true), sign = peek();
+    const left = operand(tokens[at++], true),
+      sign = peek();
     if (!["<", "<=", ">", ">=", "==", "!=", "~"].includes(sign)) {
       if (left.truth) return left.truth;
       throw new Error(`“${left.text}” needs a comparison, e.g. ${left.text} < 10`);
@@ -54,9 +79,11 @@ function testOf(text) {
 }
 
 function operand(token, mustBeKnown) {
-  if (!token || !["name", "value"].includes(token.kind)) throw new Error(token ? `“${token.text}” is not expected here` : "something is missing at the end");
+  if (!token || !["name", "value"].includes(token.kind))
+    throw new Error(token ? `“${token.text}” is not expected here` : "something is missing at the end");
   if (token.kind === "value") return { text: token.text, of: () => token.value };
-  const name = token.text, column = store.columns.get(name);
+  const name = token.text,
+    column = store.columns.get(name);
   if (column) return { text: name, of: column.words ? (row) => column.text(row) : (row) => column.values[row] };
   if (name === "front") return { text: name, of: (row) => store.front[row], truth: (row) => store.front[row] === 1 };
   if (name === "hash") return { text: name, of: (row) => store.hashes[row] };
@@ -71,9 +98,12 @@ function compared(left, sign, right) {
   const equal = (a, b) => (numbers(a, b) ? a === b : String(a) === String(b));
   const amount = (value) => (typeof value === "number" ? value : value === "" ? NaN : Number(value));
   const test = {
-    "<": (a, b) => amount(a) < amount(b), "<=": (a, b) => amount(a) <= amount(b),
-    ">": (a, b) => amount(a) > amount(b), ">=": (a, b) => amount(a) >= amount(b),
-    "==": equal, "!=": (a, b) => !equal(a, b),
+    "<": (a, b) => amount(a) < amount(b),
+    "<=": (a, b) => amount(a) <= amount(b),
+    ">": (a, b) => amount(a) > amount(b),
+    ">=": (a, b) => amount(a) >= amount(b),
+    "==": equal,
+    "!=": (a, b) => !equal(a, b),
     "~": (a, b) => String(a).toLowerCase().includes(String(b).toLowerCase()),
   }[sign];
   return (row) => test(left.of(row), right.of(row));
@@ -81,7 +111,8 @@ function compared(left, sign, right) {
 
 // The column whose name is nearest by letters to change, within a third of its length.
 function nearest(name) {
-  let best = "", least = Infinity;
+  let best = "",
+    least = Infinity;
   for (const known of [...store.columns.keys(), "front", "hash", "error"]) {
     const cost = known.endsWith(`.${name}`) || known.startsWith(name) ? 0 : distance(known, name);
     if (cost < least) [best, least] = [known, cost];
@@ -102,10 +133,14 @@ function distance(a, b) {
 
 // The short form for one column: "16", "4, 8", ">= 0.9", "1 .. 20", or part of a word. Null where there is nothing to test.
 function cellTest(column, text) {
-  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
+  const parts = text
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean);
   if (!parts.length) return null;
   const tests = parts.map((part) => {
-    const range = /^(\S+)\s*\.\.\s*(\S+)$/.exec(part), sign = /^(<=|>=|==|!=|<|>|=)\s*(.+)$/.exec(part);
+    const range = /^(\S+)\s*\.\.\s*(\S+)$/.exec(part),
+      sign = /^(<=|>=|==|!=|<|>|=)\s*(.+)$/.exec(part);
     const value = column.words ? (row) => Number(column.text(row) || NaN) : (row) => column.values[row];
     if (range && !Number.isNaN(Number(range[1])) && !Number.isNaN(Number(range[2])))
       return (row) => value(row) >= Number(range[1]) && value(row) <= Number(range[2]);

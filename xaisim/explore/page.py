@@ -20,7 +20,10 @@ from xaisim.explore.payload import payload
 from xaisim.explore.store import StoreReader
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("data", "filter", "shapes", "scatter", "parallel", "table", "details", "compare", "progress", "app")
+_SCRIPTS = (
+    "data", "filter", "shapes", "state", "scatter", "pointer", "parallel", "table", "details", "compare", "progress",
+    "controls", "app",
+)  # fmt: skip
 # Nothing is fetched but from the page's own server: the browser itself refuses the rest.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _CHUNK = 250  # points whose details are packed together

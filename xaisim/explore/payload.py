@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-
 from typing import Any
 
 import numpy as np

@@ -1,13 +1,16 @@
-// The scatter: its scene, and what pointer and keys do on it.
+// The scatter: what it shows, as a scene. What pointer and keys do on it: pointer.js.
 let placed = []; // {row, px, py} of the points drawn in colour
 let plane = null; // {x, y, left, top, right, bottom} of the last scene
 
 function scatterScene(width, height, look, exported = false) {
-  const x = store.columns.get(state.x), y = store.columns.get(state.y);
-  const colours = colouring(store.columns.get(state.colour), look), size = store.columns.get(state.size);
+  const x = store.columns.get(state.x),
+    y = store.columns.get(state.y);
+  const colours = colouring(store.columns.get(state.colour), look),
+    size = store.columns.get(state.size);
   const legend = scatterLegend(width, look, colours, size);
   const area = { left: 78, right: width - 18, top: legend.height + 12, bottom: height - 54 };
-  const sx = scaleOf(x, state.lx, area.left, area.right), sy = scaleOf(y, state.ly, area.bottom, area.top);
+  const sx = scaleOf(x, state.lx, area.left, area.right),
+    sy = scaleOf(y, state.ly, area.bottom, area.top);
   const scene = { width, height, paper: exported ? look.paper : null, shapes: [...legend.shapes] };
   scene.shapes.push(...axesShapes(area, sx, sy, titleOf(x), titleOf(y), look));
   const points = pointShapes(x, y, sx, sy, colours, size, look);
@@ -22,12 +25,46 @@ function titleOf(column) {
 }
 
 function axesShapes(area, sx, sy, xTitle, yTitle, look) {
-  const shapes = [], { left, right, top, bottom } = area;
-  for (const tick of sx.ticks) shapes.push(line([[tick.at, top], [tick.at, bottom]], look.line), words(tick.at, bottom + 15, tick.text, look.quiet, { align: "center" }));
-  for (const tick of sy.ticks) shapes.push(line([[left, tick.at], [right, tick.at]], look.line), words(left - 8, tick.at, tick.text, look.quiet, { align: "right" }));
-  shapes.push(line([[left, top], [left, bottom], [right, bottom]], look.quiet));
-  shapes.push(words((left + right) / 2, bottom + 38, fitted(xTitle, right - left, 13), look.ink, { align: "center", size: 13 }));
-  shapes.push(words(14, (top + bottom) / 2, fitted(yTitle, bottom - top, 13), look.ink, { align: "center", size: 13, turn: -90 }));
+  const shapes = [],
+    { left, right, top, bottom } = area;
+  for (const tick of sx.ticks)
+    shapes.push(
+      line(
+        [
+          [tick.at, top],
+          [tick.at, bottom],
+        ],
+        look.line,
+      ),
+      words(tick.at, bottom + 15, tick.text, look.quiet, { align: "center" }),
+    );
+  for (const tick of sy.ticks)
+    shapes.push(
+      line(
+        [
+          [left, tick.at],
+          [right, tick.at],
+        ],
+        look.line,
+      ),
+      words(left - 8, tick.at, tick.text, look.quiet, { align: "right" }),
+    );
+  shapes.push(
+    line(
+      [
+        [left, top],
+        [left, bottom],
+        [right, bottom],
+      ],
+      look.quiet,
+    ),
+  );
+  shapes.push(
+    words((left + right) / 2, bottom + 38, fitted(xTitle, right - left, 13), look.ink, { align: "center", size: 13 }),
+  );
+  shapes.push(
+    words(14, (top + bottom) / 2, fitted(yTitle, bottom - top, 13), look.ink, { align: "center", size: 13, turn: -90 }),
+  );
   return shapes;
 }
 
@@ -38,15 +75,26 @@ const radiusOf = (size, row) => {
 };
 
 function pointShapes(x, y, sx, sy, colours, size, look) {
-  const behind = [], front = [], found = [], alpha = store.size > 2000 ? 0.75 : 0.9;
+  const behind = [],
+    front = [],
+    found = [],
+    alpha = store.size > 2000 ? 0.75 : 0.9;
   for (let row = 0; row < store.size; row++) {
-    const a = x.values[row], b = y.values[row];
+    const a = x.values[row],
+      b = y.values[row];
     if (Number.isNaN(a) || Number.isNaN(b)) continue;
-    const px = sx.at(a), py = sy.at(b);
+    const px = sx.at(a),
+      py = sy.at(b);
     if (!Number.isFinite(px) || !Number.isFinite(py)) continue;
-    if (!shown[row]) { behind.push(dot(px, py, 1.8, look.faint, { alpha: 0.6 })); continue; }
-    const colour = colours.of(row), r = radiusOf(size, row);
-    front.push(isDone(row) ? dot(px, py, r, colour, { alpha }) : dot(px, py, r, null, { stroke: look.quiet, width: 1.2 }));
+    if (!shown[row]) {
+      behind.push(dot(px, py, 1.8, look.faint, { alpha: 0.6 }));
+      continue;
+    }
+    const colour = colours.of(row),
+      r = radiusOf(size, row);
+    front.push(
+      isDone(row) ? dot(px, py, r, colour, { alpha }) : dot(px, py, r, null, { stroke: look.quiet, width: 1.2 }),
+    );
     found.push({ row, px, py });
   }
   return { shapes: [...behind, ...front], placed: found };
@@ -58,7 +106,8 @@ function frontRows(x, y) {
 }
 
 function frontShapes(x, y, sx, sy, colours, size, look) {
-  const rows = frontRows(x, y), shapes = [];
+  const rows = frontRows(x, y),
+    shapes = [];
   const at = (row) => [sx.at(x.values[row]), sy.at(y.values[row])];
   if (state.front === "axes" && rows.length > 1) {
     const steps = rows.flatMap((row, i) => (i ? [[at(row)[0], at(rows[i - 1])[1]], at(row)] : [at(row)]));
@@ -66,47 +115,88 @@ function frontShapes(x, y, sx, sy, colours, size, look) {
   }
   for (const row of rows) {
     const [px, py] = at(row);
-    if (shown[row] && Number.isFinite(px) && Number.isFinite(py)) shapes.push(dot(px, py, radiusOf(size, row) + 0.8, colours.of(row), { stroke: look.ink, width: 1.3 }));
+    if (shown[row] && Number.isFinite(px) && Number.isFinite(py))
+      shapes.push(dot(px, py, radiusOf(size, row) + 0.8, colours.of(row), { stroke: look.ink, width: 1.3 }));
   }
   return shapes;
 }
 
 function ringShapes(x, y, sx, sy, look) {
   const shapes = [];
-  for (const [row, name] of [[state.a, "A"], [state.b, "B"]]) {
+  for (const [row, name] of [
+    [state.a, "A"],
+    [state.b, "B"],
+  ]) {
     if (row === null || Number.isNaN(x.values[row]) || Number.isNaN(y.values[row])) continue;
-    const px = sx.at(x.values[row]), py = sy.at(y.values[row]);
-    shapes.push(dot(px, py, 9, null, { stroke: look.paper, width: 5 }), dot(px, py, 9, null, { stroke: look.accent, width: 2.4 }));
-    if (state.b !== null) shapes.push(words(px + 13, py - 11, name, look.accent, { weight: 700, size: 13, halo: look.paper }));
+    const px = sx.at(x.values[row]),
+      py = sy.at(y.values[row]);
+    shapes.push(
+      dot(px, py, 9, null, { stroke: look.paper, width: 5 }),
+      dot(px, py, 9, null, { stroke: look.accent, width: 2.4 }),
+    );
+    if (state.b !== null)
+      shapes.push(words(px + 13, py - 11, name, look.accent, { weight: 700, size: 13, halo: look.paper }));
   }
   return shapes;
 }
 
 function brushShapes(x, y, sx, sy, area, look) {
-  const rx = state.ranges[x.name], ry = state.ranges[y.name];
+  const rx = state.ranges[x.name],
+    ry = state.ranges[y.name];
   if (!rx && !ry) return [];
   const [left, right] = rx ? rx.map((v) => clampTo(sx.at(v), area.left, area.right)) : [area.left, area.right];
   const [bottom, top] = ry ? ry.map((v) => clampTo(sy.at(v), area.top, area.bottom)) : [area.bottom, area.top];
   const shape = [left, top, right - left, bottom - top];
-  return [box(...shape, look.accent, { alpha: 0.09 }), line([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], look.accent, 1.2, { dash: [4, 3] })];
+  return [
+    box(...shape, look.accent, { alpha: 0.09 }),
+    line(
+      [
+        [left, top],
+        [right, top],
+        [right, bottom],
+        [left, bottom],
+        [left, top],
+      ],
+      look.accent,
+      1.2,
+      { dash: [4, 3] },
+    ),
+  ];
 }
 const clampTo = (v, low, high) => (Number.isFinite(v) ? Math.min(Math.max(v, low), high) : v > 0 ? high : low);
 
 // Above the plot: what the colours and sizes mean, in as many lines as they need.
 function scatterLegend(width, look, colours, size) {
-  const shapes = [], column = colours.column;
-  let x = 78, y = 12;
-  const put = (room) => { if (x + room > width - 18 && x > 78) { x = 78; y += 19; } const at = x; x += room; return at; };
+  const shapes = [],
+    column = colours.column;
+  let x = 78,
+    y = 12;
+  const put = (room) => {
+    if (x + room > width - 18 && x > 78) {
+      x = 78;
+      y += 19;
+    }
+    const at = x;
+    x += room;
+    return at;
+  };
   if (column) {
     shapes.push(words(put(widthOf(column.title) + 12), y, column.title, look.quiet));
-    if (column.words) column.words.slice(0, 8).forEach((word, i) => {
-      const text = i === 7 && column.words.length > 8 ? "others" : fitted(word, 150), at = put(widthOf(text) + 28);
-      shapes.push(dot(at + 5, y, 4.5, colours.names[i]), words(at + 14, y, text, look.ink));
-    });
+    if (column.words)
+      column.words.slice(0, 8).forEach((word, i) => {
+        const text = i === 7 && column.words.length > 8 ? "others" : fitted(word, 150),
+          at = put(widthOf(text) + 28);
+        shapes.push(dot(at + 5, y, 4.5, colours.names[i]), words(at + 14, y, text, look.ink));
+      });
     else {
-      const low = numberText(column.low, 3), high = numberText(column.high, 3), lowWide = widthOf(low);
+      const low = numberText(column.low, 3),
+        high = numberText(column.high, 3),
+        lowWide = widthOf(low);
       const at = put(lowWide + widthOf(high) + 165);
-      shapes.push(words(at, y, low, look.ink), words(at + lowWide + 144, y, high + (colours.log ? " (log)" : ""), look.ink));
+      shapes.push(
+        words(at, y, low, look.ink),
+        words(at + lowWide + 144, y, high + (colours.log ? " (log)" : ""), look.ink),
+      );
       colours.steps.forEach((fill, i) => shapes.push(box(Math.round(at + lowWide) + 8 + i * 2, y - 5, 2, 10, fill)));
     }
   }
@@ -118,84 +208,24 @@ function scatterLegend(width, look, colours, size) {
 }
 
 function drawScatter() {
-  const stage = document.getElementById("scatter-stage"), width = stage.clientWidth, height = width < 520 ? 400 : 520;
+  const stage = document.getElementById("scatter-stage"),
+    width = stage.clientWidth,
+    height = width < 520 ? 400 : 520;
   const drawn = scatterScene(width, height, theme());
   ({ placed, plane } = drawn);
   paint(document.getElementById("scatter-canvas"), drawn.scene);
-  const x = store.columns.get(state.x), y = store.columns.get(state.y), marked = frontRows(x, y).length;
+  const x = store.columns.get(state.x),
+    y = store.columns.get(state.y),
+    marked = frontRows(x, y).length;
   const lacking = shownRows.length - placed.length;
-  const label = `${x.title} against ${y.title}: ${placed.length} points` + (state.front === "none" ? "" : `, ${marked} on the front`);
+  const label =
+    `${x.title} against ${y.title}: ${placed.length} points` +
+    (state.front === "none" ? "" : `, ${marked} on the front`);
   document.getElementById("scatter-canvas").setAttribute("aria-label", label);
   document.getElementById("scatter-pad").setAttribute("aria-label", label);
-  document.getElementById("scatter-note").textContent = (state.front === "none" ? "" : `${marked.toLocaleString("en-US")} ${state.front === "all" ? "on the front of all objectives" : "on the front of x and y"}, outlined. `)
-    + (lacking ? `${lacking.toLocaleString("en-US")} points shown in the table have no such values.` : "");
-}
-
-// --- pointer and keys ------------------------------------------------------------------------------------------------
-
-function nearestPlaced(px, py, reach = 14) {
-  let best = null, least = reach * reach;
-  for (const point of placed) {
-    const distance = (point.px - px) ** 2 + (point.py - py) ** 2;
-    if (distance < least) [best, least] = [point, distance];
-  }
-  return best;
-}
-
-function listenToScatter() {
-  const pad = document.getElementById("scatter-pad"), tip = document.getElementById("tip");
-  let start = null, dragged = false;
-  const at = (event) => { const r = pad.getBoundingClientRect(); return [event.clientX - r.left, event.clientY - r.top]; };
-  pad.addEventListener("pointerdown", (event) => { if (event.button) return; start = at(event); dragged = false; pad.setPointerCapture(event.pointerId); });
-  pad.addEventListener("pointermove", (event) => {
-    const [px, py] = at(event);
-    if (start && (dragged || Math.hypot(px - start[0], py - start[1]) > 5)) { dragged = true; tip.hidden = true; brushTo(start, [px, py]); return; }
-    showTip(tip, start ? null : nearestPlaced(px, py));
-  });
-  pad.addEventListener("pointerleave", () => { tip.hidden = true; });
-  pad.addEventListener("pointercancel", () => { start = null; });
-  pad.addEventListener("pointerup", (event) => {
-    if (!start) return;
-    const hit = dragged ? null : nearestPlaced(...at(event));
-    start = null;
-    if (hit) event.shiftKey ? pin(hit.row) : select(hit.row);
-    else if (!dragged) clearPlane();
-  });
-  pad.addEventListener("keydown", scatterKey);
-}
-
-function brushTo([ax, ay], [bx, by]) {
-  const ranges = { ...state.ranges };
-  ranges[state.x] = [plane.x.back(Math.min(ax, bx)), plane.x.back(Math.max(ax, bx))];
-  ranges[state.y] = [plane.y.back(Math.max(ay, by)), plane.y.back(Math.min(ay, by))];
-  update({ ranges, page: 0 });
-}
-
-function clearPlane() {
-  if (!state.ranges[state.x] && !state.ranges[state.y]) return;
-  const { [state.x]: _x, [state.y]: _y, ...ranges } = state.ranges;
-  update({ ranges, page: 0 });
-}
-
-function scatterKey(event) {
-  const across = { ArrowRight: 1, ArrowLeft: -1 }[event.key], along = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  if (event.key === "Escape") clearPlane();
-  else if (event.key === "p" && state.a !== null) pin(state.b === state.a ? null : state.a);
-  else if ((across || along || event.key === "Home" || event.key === "End") && placed.length) {
-    const by = along ? (p, q) => p.py - q.py || p.px - q.px : (p, q) => p.px - q.px || p.py - q.py;
-    const order = [...placed].sort(by), now = order.findIndex((p) => p.row === state.a);
-    const next = event.key === "Home" ? 0 : event.key === "End" ? order.length - 1 : now < 0 ? 0 : now + (across || along);
-    select(order[Math.min(Math.max(next, 0), order.length - 1)].row);
-  } else return;
-  event.preventDefault();
-}
-
-function showTip(tip, hit) {
-  tip.hidden = !hit;
-  if (!hit) return;
-  const names = [...new Set([state.x, state.y, state.colour, state.size, ...store.objectives.map((o) => o.name)])].filter((n) => store.columns.has(n));
-  tip.innerHTML = `<b>${shortHash(hit.row)}</b>` + names.map((n) => { const c = store.columns.get(n); return `<span>${safe(c.title)}</span><span>${safe(c.text(hit.row))}</span>`; }).join("");
-  const stage = tip.parentElement, left = hit.px + 14 + tip.offsetWidth > stage.clientWidth ? hit.px - 14 - tip.offsetWidth : hit.px + 14;
-  tip.style.left = `${Math.max(0, left)}px`;
-  tip.style.top = `${Math.max(0, Math.min(hit.py - 10, stage.clientHeight - tip.offsetHeight))}px`;
+  document.getElementById("scatter-note").textContent =
+    (state.front === "none"
+      ? ""
+      : `${marked.toLocaleString("en-US")} ${state.front === "all" ? "on the front of all objectives" : "on the front of x and y"}, outlined. `) +
+    (lacking ? `${lacking.toLocaleString("en-US")} points shown in the table have no such values.` : "");
 }
