@@ -20,7 +20,8 @@ from PIL import Image
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE points(hash TEXT PRIMARY KEY, inputs TEXT NOT NULL, status TEXT NOT NULL, rung TEXT, outputs TEXT,
-  error TEXT, command TEXT, breakdown TEXT, maps TEXT, owner TEXT, started REAL, finished REAL, seconds REAL);
+  error TEXT, command TEXT, breakdown TEXT, maps TEXT, owner TEXT, started REAL, finished REAL, seconds REAL,
+  lease REAL);
 CREATE TABLE maps(key TEXT PRIMARY KEY, data TEXT);
 """
 OBJECTIVES = [
@@ -55,7 +56,7 @@ def write_store(
         db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         names = random.choice(list(shares), size=points, p=np.array(list(shares.values())) / sum(shares.values()))
         for number, status in enumerate(names):
-            db.execute(f"INSERT INTO points VALUES ({','.join('?' * 13)})", _row(random, number, str(status)))
+            db.execute(f"INSERT INTO points VALUES ({','.join('?' * 14)})", _row(random, number, str(status)))
         for bits in (4, 6, 8, 12, 16) if points else ():
             for method in METHODS:
                 db.execute("INSERT INTO maps VALUES (?, ?)", (f"{method}-{bits}", json.dumps(_map(method, bits))))
@@ -75,14 +76,15 @@ def _row(random: np.random.Generator, number: int, status: str) -> tuple[Any, ..
         error = str(random.choice(["memory 'buffer': no tile of layer3.0.conv1 fits <16 KiB>", "worker lost 3 times"]))
     rung = {"done": "all", "pruned": "clock", "running": "bound", "failed": "bound"}[status]
     done, method = status == "done", inputs["method"]
-    command = f"xaisim explain --method {method} --n-steps {inputs['method.n_steps']} --numerics q{inputs['numerics.weights']}"
+    steps, bits = inputs["method.n_steps"], inputs["numerics.weights"]
+    command = f"xaisim explain --method {method} --n-steps {steps} --numerics fixed16:weights={bits}"
     started = START + 2.0 * number + float(random.uniform(0, 1))
     seconds = float(random.gamma(2.0, 0.8))
     return (
         hash, json.dumps(inputs), status, rung, json.dumps(outputs) if done or status == "pruned" else None, error,
-        command, json.dumps(breakdown) if done else None, f"{method}-{inputs['numerics.weights']}" if done else None,
+        command, json.dumps(breakdown) if done else None, f"{method}-{bits}" if done else None,
         "worker-0", started, None if status == "running" else started + seconds,
-        None if status == "running" else seconds,
+        None if status == "running" else seconds, None,
     )  # fmt: skip
 
 

@@ -71,7 +71,7 @@ function pointHead(row) {
     reason = store.errors[row];
   const pinned = state.b === row;
   return `<p class="row"><code class="name" title="${store.hashes[row]}">${shortHash(row)}</code> ${badge(row)} ${star}
-    ${rung ? `<span class="quiet small">evaluated up to ${safe(rung)}</span>` : ""}<span class="grow"></span>
+    ${rung ? `<span class="quiet small">rung ${safe(rung)}</span>` : ""}<span class="grow"></span>
     <button type="button" class="pin" aria-pressed="${pinned}">${pinned ? "Unpin" : "Pin to compare"}</button></p>
     ${state.b !== null && !pinned ? `<p class="quiet small">A here, compared with B <code>${shortHash(state.b)}</code> below.</p>` : ""}
     ${pinned ? '<p class="quiet small">Pinned as B. Choose another point to compare it with.</p>' : ""}
@@ -89,12 +89,14 @@ function valueTables(row) {
   const table = (title, kind) => {
     const rows = [...store.columns.values()].filter((c) => c.kind === kind && c.text(row) !== "");
     if (!rows.length) return "";
+    const units = rows.some((c) => c.unit);
     const lines = rows
-      .map(
-        (c) =>
-          `<tr><th scope="row">${breakable(c.label)}</th><td class="n">${safe(c.text(row))}</td>
-            <td class="unit">${safe(c.unit)}</td></tr>`,
-      )
+      .map((c) => {
+        const value = c.words
+          ? `<td class="word">${breakable(c.text(row))}</td>`
+          : `<td class="n">${safe(c.text(row))}</td>`;
+        return `<tr><th scope="row">${breakable(c.label)}</th>${value}${units ? `<td class="unit">${safe(c.unit)}</td>` : ""}</tr>`;
+      })
       .join("");
     return `<div><h3>${title}</h3><table class="values"><tbody>${lines}</tbody></table></div>`;
   };

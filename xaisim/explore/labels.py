@@ -10,10 +10,10 @@ from collections.abc import Sequence
 _UNITS = {
     "ms": "ms", "us": "µs", "ns": "ns", "s": "s", "pj": "pJ", "nj": "nJ", "uj": "µJ", "mj": "mJ", "j": "J", "w": "W",
     "mw": "mW", "mm2": "mm²", "um2": "µm²", "db": "dB", "pct": "%", "mhz": "MHz", "bits": "bits", "bytes": "bytes",
-    "kib": "KiB", "mib": "MiB", "gbps": "GB/s", "mb": "MB", "per_s": "1/s", "per_second": "1/s", "mjs": "mJ·s", "uj_s": "µJ·s",
+    "kib": "KiB", "mib": "MiB", "gbps": "GB/s", "mb": "MB", "per_s": "1/s",
 }  # fmt: skip
 _NAMES = {"sqnr": "SQNR", "spearman": "Spearman", "pearson": "Pearson", "ssim": "SSIM", "nrmse": "NRMSE", "edp": "EDP",
-          "macs": "MACs", "topk": "top-k", "lut": "LUT", "dsp": "DSP", "bram": "BRAM", "dram": "DRAM", "mac": "MAC"}  # fmt: skip
+          "macs": "MACs", "topk": "top-k", "lut": "LUT", "dsp": "DSP", "bram": "BRAM", "dram": "DRAM"}  # fmt: skip
 _IN_UNITS = {"edp": "mJ·ms", "seconds": "s"}
 
 

@@ -57,7 +57,7 @@ def growth(costs: Costs, samples: int = SAMPLES) -> Costs:
     evenly spread points of it, so it never falls; rows that are not finite add nothing.
     """
     volume = np.zeros(len(costs))
-    whole = np.isfinite(costs).all(axis=1)
+    whole: NDArray[np.bool_] = np.asarray(np.isfinite(costs).all(axis=1))
     if not costs.shape[1] or not whole.any():
         return volume
     low, high = costs[whole].min(axis=0), costs[whole].max(axis=0)

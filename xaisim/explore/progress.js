@@ -50,7 +50,9 @@ function drawProgress() {
     ? store.objectives.length
       ? "Nothing has ended yet."
       : "The store names no objectives, so there is no hypervolume."
-    : `The share of a box that the points dominate, ${(100 * ends).toFixed(1)} % now: it reaches from the best value of ${store.objectives.length} objectives to a tenth beyond the worst, counted on ${progress.samples.toLocaleString("en-US")} samples. ${numberText(time, 3)} s from the first start to the last end.`;
+    : `The share of a box that the points dominate, ${(100 * ends).toFixed(1)} % now: it reaches from the best value of ` +
+      `${store.objectives.length} objectives to a tenth beyond the worst, counted on ` +
+      `${progress.samples.toLocaleString("en-US")} samples. ${numberText(time, 3)} s from the first start to the last end.`;
   if (empty) return;
   const canvas = document.getElementById("progress-canvas");
   paint(canvas, progressScene(stage.clientWidth, 280, theme()));
