@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -50,7 +51,7 @@ def test_everything_is_reached_by_keyboard(page: Page) -> None:
         reached.append(page.tab.evaluate("document.activeElement.id || document.activeElement.closest('[id]')?.id"))
         outlined = "getComputedStyle(document.activeElement).outlineStyle !== 'none'"
         assert page.tab.evaluate(outlined), f"{reached[-1]} shows no focus"
-    order = ["where", "statuses", "reset", "pick-x", "log-x", "pick-y", "pick-colour", "pick-size", "pick-front",
+    order = ["where", "status-done", "reset", "pick-x", "log-x", "pick-y", "pick-colour", "pick-size", "pick-front",
              "scatter-pad", "save-svg", "save-png", "table"]  # fmt: skip
     places = [reached.index(name) for name in order]
     assert places == sorted(places)
@@ -180,6 +181,23 @@ def test_a_store_that_lacks_something_is_shown_without_it(browser: Any, tmp_path
     assert page.errors == []
 
 
+def test_maps_may_be_large(browser: Any, tmp_path: Path) -> None:
+    path, address = written(tmp_path, 5, statuses={"done": 1})
+    values = [((i * 7919) % 2000 - 1000) / 1000 for i in range(299 * 299)]
+    data = {"picture": "", "shape": [299, 299], "float": values, "fixed": [round(v, 1) for v in values]}
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE maps SET data = ?", (json.dumps(data),))
+    db.close()
+    (tmp_path / "page.html").write_text(page_of(StoreReader(path), maps=200), encoding="utf-8")
+    page = Page(browser, address)
+    page.tab.mouse.click(*page.spot(0))
+    page.tab.wait_for_selector("#point-body .copier")
+    assert page.tab.locator("#point-body .maps canvas").count() == 3
+    assert page.tab.locator("#point-body .maps img").count() == 0
+    page.context.close()
+    assert page.errors == []
+
+
 def test_ten_thousand_points_load_in_seconds(
     browser: Any, tmp_path: Path, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,6 +238,7 @@ def test_the_served_page_follows_the_sweep(browser: Any, tmp_path: Path) -> None
         page.tab.wait_for_selector("#point-body .copier")
         assert page.tab.locator("#point-body .maps canvas").count() == 3
         chosen = page.value("store.hashes[state.a]")
+        page.tab.fill('#table .filters input[data-name="method"]', "grad")
         with sqlite3.connect(path) as db:
             db.execute(
                 "INSERT INTO points (hash, inputs, status, finished, error) VALUES ('0', '{}', 'failed', 1, 'no')"
@@ -227,6 +246,7 @@ def test_the_served_page_follows_the_sweep(browser: Any, tmp_path: Path) -> None
         db.close()
         page.until("store.size === 31")
         assert page.value("store.hashes[state.a]") == chosen
+        assert page.value("document.activeElement.value") == "grad"  # the reader goes on typing
         path.rename(tmp_path / "gone.sqlite")
         page.tab.wait_for_selector("#banner:visible", timeout=15000)
         assert "The page shows what was read before" in page.text("#banner")

@@ -49,7 +49,8 @@ function show(data) {
   store.start = startState();
   state = before ? { ...before, a: rowWith(before.a), b: rowWith(before.b) } : stateOfAddress();
   fillControls();
-  $("where").value = state.where;
+  fillCounts();
+  if ($("where").value !== state.where) $("where").value = state.where;
   drawAll();
 }
 

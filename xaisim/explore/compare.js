@@ -1,16 +1,23 @@
 // Two points side by side: A is the one chosen, B the one pinned.
 let comparing = 0; // as `asked` in details.js
+let compareShown = ""; // as `pointShown`
 let onlyDifferences = false;
 
 async function drawCompare() {
   const section = document.getElementById("compare"),
     { a, b } = state;
   section.hidden = a === null || b === null || a === b;
+  const now = section.hidden ? "" : JSON.stringify([pointKey(a), pointKey(b)]);
+  if (now === compareShown) return;
+  compareShown = now;
   const number = ++comparing;
   if (section.hidden) return;
   const place = document.getElementById("compare-body");
-  place.innerHTML = `<div class="pair wide"><div class="side-a"></div>
-    <div class="side-b"></div></div>${compareTable(a, b)}<div class="breakdowns"></div>`;
+  refill(
+    place,
+    `<div class="pair wide"><div class="side-a"></div><div class="side-b"></div></div>
+      ${compareTable(a, b)}<div class="breakdowns"></div>`,
+  );
   listenToCompare(place);
   const parts = await Promise.all([loadedParts(a), loadedParts(b)]);
   if (number !== comparing) return;
@@ -37,7 +44,6 @@ function listenToCompare(place) {
   });
   place.querySelector("#swap").addEventListener("click", () => {
     update({ a: state.b, b: state.a });
-    document.getElementById("swap").focus();
   });
   place.querySelector("#unpin").addEventListener("click", () => {
     pin(null);

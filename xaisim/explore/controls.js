@@ -1,6 +1,10 @@
 // The controls: filled from the columns, kept in step with the state, and heard.
 
+let filled = ""; // for which columns
 function fillControls() {
+  const now = JSON.stringify([...store.columns.values()].map((c) => [c.name, c.title, c.known]));
+  if (now === filled) return; // what a reader is just using stays
+  filled = now;
   const groups = [
     ["objectives", (c) => directionOf(c.name)],
     ["outputs", (c) => c.kind === "output" && !directionOf(c.name)],
@@ -17,30 +21,32 @@ function fillControls() {
     .join("");
   for (const name of ["x", "y"]) $(`pick-${name}`).innerHTML = options;
   for (const name of ["colour", "size"]) $(`pick-${name}`).innerHTML = `<option value="">none</option>${options}`;
-  const status = store.columns.get("status"),
-    counts = new Map();
-  for (let row = 0; row < store.size; row++) counts.set(status.text(row), (counts.get(status.text(row)) ?? 0) + 1);
-  $("statuses").innerHTML =
-    '<legend class="hidden">Status</legend>' +
-    store.statuses
-      .map(
-        (name) =>
-          `<label class="tick"><input type="checkbox"
-            value="${name}"> ${name} <span class="quiet">${(counts.get(name) ?? 0).toLocaleString("en-US")}</span></label>`,
-      )
-      .join("");
-  for (const tick of $("statuses").querySelectorAll("input"))
-    tick.addEventListener("change", () =>
-      update({ hidden: [...$("statuses").querySelectorAll("input:not(:checked)")].map((each) => each.value), page: 0 }),
-    );
   $("names").innerHTML = [...store.columns.keys()].map((name) => `<option value="${safe(name)}">`).join("");
   $("where-example").textContent = store.objectives.length
     ? `front and ${store.objectives[0].name} ${store.objectives[0].direction === "min" ? "<" : ">"} ${exampleValue()}`
     : "status == done";
   listParallelAxes();
   drawHead();
+}
+
+// How many points have each status; new whenever points are.
+function fillCounts() {
+  const status = store.columns.get("status"),
+    counts = new Map();
+  for (let row = 0; row < store.size; row++) counts.set(status.text(row), (counts.get(status.text(row)) ?? 0) + 1);
+  const ticks = store.statuses.map((name) => {
+    const count = (counts.get(name) ?? 0).toLocaleString("en-US");
+    return `<label class="tick"><input type="checkbox" id="status-${name}" value="${name}"> ${name}
+      <span class="quiet">${count}</span></label>`;
+  });
+  refill($("statuses"), `<legend class="hidden">Status</legend>${ticks.join("")}`);
+  for (const tick of $("statuses").querySelectorAll("input"))
+    tick.addEventListener("change", () =>
+      update({ hidden: [...$("statuses").querySelectorAll("input:not(:checked)")].map((each) => each.value), page: 0 }),
+    );
   drawReasons();
 }
+
 const exampleValue = () => {
   const column = store.columns.get(store.objectives[0].name);
   return column?.known ? Number(((column.low + column.high) / 2).toPrecision(2)) : 1;

@@ -1,42 +1,22 @@
 // One point: its maps, breakdowns, inputs and outputs, and the command that makes it again.
-const RDBU = [
-  "#053061",
-  "#2166ac",
-  "#4393c3",
-  "#92c5de",
-  "#d1e5f0",
-  "#f7f7f7",
-  "#fddbc7",
-  "#f4a582",
-  "#d6604d",
-  "#b2182b",
-  "#67001f",
-];
-const PUOR = [
-  "#2d004b",
-  "#542788",
-  "#8073ac",
-  "#b2abd2",
-  "#d8daeb",
-  "#f7f7f7",
-  "#fee0b6",
-  "#fdb863",
-  "#e08214",
-  "#b35806",
-  "#7f3b08",
-];
+const RDBU = "#053061 #2166ac #4393c3 #92c5de #d1e5f0 #f7f7f7 #fddbc7 #f4a582 #d6604d #b2182b #67001f".split(" ");
+const PUOR = "#2d004b #542788 #8073ac #b2abd2 #d8daeb #f7f7f7 #fee0b6 #fdb863 #e08214 #b35806 #7f3b08".split(" ");
 const PARTS = { cycles: "Cycles by cause", phases: "Cycles by phase", energy_uj: "Energy by component" };
 let asked = 0; // counts selections: an answer to an earlier one is dropped
+let pointShown = ""; // what the panel shows: nothing is drawn twice
 
 async function drawPoint() {
   const place = document.getElementById("point-body"),
     row = state.a;
+  const now = row === null ? "" : JSON.stringify([pointKey(row), state.b === null ? null : store.hashes[state.b]]);
+  if (now === pointShown && place.innerHTML) return;
+  pointShown = now;
   if (row === null) {
     place.innerHTML = '<p class="quiet">Click a point in the plot or a row of the table.</p>';
     return;
   }
   const number = ++asked;
-  place.innerHTML = pointHead(row) + `<div class="loaded"></div>` + valueTables(row);
+  refill(place, pointHead(row) + `<div class="loaded"></div>` + valueTables(row));
   listenToPoint(place, row);
   const loaded = await loadedParts(row);
   if (number !== asked || state.a !== row) return;
@@ -47,6 +27,9 @@ async function drawPoint() {
   paintMaps(place.querySelector(".loaded"), loaded.maps);
   listenToCopies(place);
 }
+
+// Changes when something of the point has.
+const pointKey = (row) => [store.hashes[row], store.columns.get("status").text(row), store.front[row]];
 
 // Returns {maps, note, command, breakdown}; what cannot be had becomes a note.
 async function loadedParts(row) {
@@ -70,9 +53,9 @@ function pointHead(row) {
   const rung = store.columns.get("rung").text(row),
     reason = store.errors[row];
   const pinned = state.b === row;
-  return `<p class="row"><code class="name" title="${store.hashes[row]}">${shortHash(row)}</code> ${badge(row)} ${star}
+  return `<p class="row"><code class="name" title="${safe(store.hashes[row])}">${shortHash(row)}</code> ${badge(row)} ${star}
     ${rung ? `<span class="quiet small">rung ${safe(rung)}</span>` : ""}<span class="grow"></span>
-    <button type="button" class="pin" aria-pressed="${pinned}">${pinned ? "Unpin" : "Pin to compare"}</button></p>
+    <button type="button" id="pin" class="pin" aria-pressed="${pinned}">${pinned ? "Unpin" : "Pin to compare"}</button></p>
     ${state.b !== null && !pinned ? `<p class="quiet small">A here, compared with B <code>${shortHash(state.b)}</code> below.</p>` : ""}
     ${pinned ? '<p class="quiet small">Pinned as B. Choose another point to compare it with.</p>' : ""}
     ${reason ? `<p class="wrong">${safe(reason)}</p>` : ""}`;
@@ -81,7 +64,6 @@ function pointHead(row) {
 function listenToPoint(place, row) {
   place.querySelector(".pin").addEventListener("click", () => {
     pin(state.b === row ? null : row);
-    document.querySelector("#point-body .pin")?.focus();
   });
 }
 
@@ -168,10 +150,12 @@ function listenToCopies(place) {
 
 // --- maps ------------------------------------------------------------------------------------------------------------
 
-// Scales as in the report: float and fixed share one, clipped at the 99.5 % quantile; the difference is magnified by a power of two.
+// Scales as in the report: float and fixed share one, clipped at the 99.5 % quantile of the magnitude; the difference
+// is magnified by a power of two.
 function panelsOf(maps) {
-  const bound = clipBound([...maps.float, ...maps.fixed]),
-    signed = Math.min(...maps.float, ...maps.fixed) < 0;
+  const both = [...maps.float, ...maps.fixed];
+  const bound = clipBound(both),
+    signed = both.some((v) => v < 0);
   const difference = maps.fixed.map((v, i) => v - maps.float[i]),
     largest = clipBound(difference);
   const factor = difference.some((v) => v) ? Math.max(1, 2 ** Math.floor(Math.log2(bound / largest))) : 1;

@@ -85,7 +85,7 @@ function drawReasons() {
     .map(
       (g, i) =>
         `<tr><td>${badge(g.rows[0])}</td><td>${safe(g.text)}</td>
-          <td class="n">${g.rows.length.toLocaleString("en-US")}</td><td><button type="button" data-group="${i}"
+          <td class="n">${g.rows.length.toLocaleString("en-US")}</td><td><button type="button" id="reason-${i}" data-group="${i}"
           aria-label="show the ${g.rows.length} points: ${safe(g.text)}">Show</button></td></tr>`,
     )
     .join("");
@@ -93,9 +93,12 @@ function drawReasons() {
     sorted.length > 12
       ? `<p class="quiet small">${sorted.length - 12} more reasons; the table has all of them.</p>`
       : "";
-  place.innerHTML = `<div class="scroll" tabindex="0" role="region" aria-label="reasons"><table><thead><tr>
+  refill(
+    place,
+    `<div class="scroll" tabindex="0" role="region" aria-label="reasons"><table><thead><tr>
     <th scope="col">status</th><th scope="col">reason, e.g.</th><th scope="col" class="n">points</th>
-    <th scope="col"><span class="hidden">show</span></th></tr></thead><tbody>${rows}</tbody></table></div>${rest}`;
+    <th scope="col"><span class="hidden">show</span></th></tr></thead><tbody>${rows}</tbody></table></div>${rest}`,
+  );
   for (const button of place.querySelectorAll("button"))
     button.addEventListener("click", () => showGroup(sorted[Number(button.dataset.group)]));
 }

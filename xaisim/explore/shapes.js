@@ -1,8 +1,9 @@
 // Drawing: a scene is a list of shapes; it is painted on a canvas or written as SVG. Scales, ticks, colours.
 
-const CATEGORY_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#8A8A8A"]; // Okabe and Ito
-const COLOURS_ON_DARK = ["#56B4E9", "#FF8A4C", "#2FC49A", "#E59CC3", "#F0C040", "#8AA8FF", "#C08AD8", "#A8A8A8"];
-const VIRIDIS = ["#440154", "#482878", "#3e4a89", "#31688e", "#26838f", "#1f9d8a", "#6cce5a", "#b6de2b", "#fee825"];
+// Of Okabe and Ito, distinct also for colour-blind readers.
+const CATEGORY_COLOURS = "#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #7F3C8D #8A8A8A".split(" ");
+const COLOURS_ON_DARK = "#56B4E9 #FF8A4C #2FC49A #E59CC3 #F0C040 #8AA8FF #C08AD8 #A8A8A8".split(" ");
+const VIRIDIS = "#440154 #482878 #3e4a89 #31688e #26838f #1f9d8a #6cce5a #b6de2b #fee825".split(" ");
 const PAPER = {
   ink: "#1b1e24",
   quiet: "#5b626d",

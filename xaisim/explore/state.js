@@ -2,6 +2,14 @@
 const $ = (id) => document.getElementById(id);
 const safe = (text) =>
   String(text).replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[c]);
+
+// Fills a place anew; the element that had the focus has it again, by its id.
+function refill(place, html) {
+  const held = place.contains(document.activeElement) ? document.activeElement.id : "";
+  place.innerHTML = html;
+  if (held) $(held)?.focus();
+}
+
 let state = null; // what the reader chose; see startState
 let shown = new Uint8Array(0),
   shownRows = []; // the points that pass all filters
