@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from xaisim.explore.store import StoreReader
 
 
-@click.command(short_help="Look at a sweep: Pareto fronts, heatmaps and tables in the browser.")
+@click.command(short_help="Look at the points of a sweep in the browser.")
 @click.argument("store", type=click.Path(path_type=Path))
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write one file instead of serving.")
 @click.option("--force", is_flag=True, help="Replace an existing FILE.")

@@ -54,7 +54,7 @@ function columnOf(raw) {
     }
   const known = missing < values.length,
     words = raw.words || null,
-    several = words ? null : fewValues(values);
+    several = raw.kind === "input" && !words ? fewValues(values) : null;
   const positive = known && !words && low > 0;
   return {
     ...raw,

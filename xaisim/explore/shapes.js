@@ -94,7 +94,7 @@ function scaleOf(column, log, from, to) {
   b += room;
   const at = (v) => from + ((warp(v) - a) / (b - a)) * (to - from);
   const back = (pixel) => unwarp(a + ((pixel - from) / (to - from)) * (b - a));
-  const most = Math.max(2, Math.floor(Math.abs(to - from) / (column.words ? 18 : 62)));
+  const most = Math.max(2, Math.floor(Math.abs(to - from) / (column.words ? 18 : to < from ? 44 : 62)));
   const few = column.several?.map((value) => ({ value, text: numberText(value) }));
   const ticks = column.words
     ? wordTicks(column, most)
