@@ -246,12 +246,19 @@ def test_the_address_brings_the_same_view_back(browser: Any, page: Page) -> None
     assert other.errors == []
 
 
-def test_an_address_that_is_wrong_shows_the_page_all_the_same(browser: Any, address: str) -> None:
-    page = Page(
-        browser, address + "#x=%22gone%22&a=%22zz%22&ranges={&cells=7&page=-4&colour=%22gone%22&axes=[%22gone%22]"
-    )
+WRONG_ADDRESSES = [
+    "x=%22gone%22&colour=%22gone%22&axes=[%22gone%22]&ranges={%22gone%22:[1,2]}",
+    "a=%22zz%22&b=%22%22&page=-4&cells=7&ranges={",
+    "ranges={%22latency_ms%22:5}&hidden={%22a%22:1}&cells={%22gone%22:3}&axes=%22method%22",
+    "&&==&x&y=null&where=3",
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_ADDRESSES)
+def test_an_address_that_is_wrong_shows_the_page_all_the_same(browser: Any, address: str, wrong: str) -> None:
+    page = Page(browser, f"{address}#{wrong}")
     assert page.text("#count") == "120 of 120 points"
-    assert page.value("[state.a, state.page, state.x]") == [None, 0, "latency_ms"]
+    assert page.value("[state.a, state.b, state.page, state.x]") == [None, None, 0, "latency_ms"]
     page.context.close()
     assert page.errors == []
 

@@ -77,7 +77,7 @@ function syncControls() {
   if ($("chips").innerHTML !== chips) $("chips").innerHTML = chips;
 }
 
-function listen() {
+function listenToPicks() {
   for (const name of ["x", "y"]) {
     $(`pick-${name}`).addEventListener("change", (event) =>
       update({ [name]: event.target.value, [`l${name}`]: store.columns.get(event.target.value).wide }),
@@ -86,6 +86,10 @@ function listen() {
   }
   for (const name of ["colour", "size", "front", "time"])
     $(`pick-${name}`).addEventListener("change", (event) => update({ [name]: event.target.value }));
+}
+
+function listen() {
+  listenToPicks();
   $("where").addEventListener("input", (event) => update({ where: event.target.value, page: 0 }));
   $("reset").addEventListener("click", () => {
     $("where").value = "";
@@ -113,6 +117,7 @@ function listen() {
     }
   }).observe(document.body);
   addEventListener("hashchange", () => {
+    if (!state) return;
     state = stateOfAddress();
     $("where").value = state.where;
     drawHead();

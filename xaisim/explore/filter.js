@@ -24,58 +24,50 @@ function tokensOf(text) {
 
 // or → and → not → comparison; returns row => boolean, throws an Error that says what is wrong.
 function testOf(text) {
-  const tokens = tokensOf(text);
-  if (!tokens.length) return null;
-  let at = 0;
-  const peek = () => tokens[at]?.kind;
-  const either = () => {
-    let left = both();
-    while (peek() === "or") {
-      at++;
-      const a = left,
-        b = both();
-      left = (row) => a(row) || b(row);
-    }
-    return left;
-  };
-  const both = () => {
-    let left = single();
-    while (peek() === "and") {
-      at++;
-      const a = left,
-        b = single();
-      left = (row) => a(row) && b(row);
-    }
-    return left;
-  };
-  const single = () => {
-    if (peek() === "not") {
-      at++;
-      const inner = single();
-      return (row) => !inner(row);
-    }
-    if (peek() === "(") {
-      at++;
-      const inner = either();
-      if (peek() !== ")") throw new Error("a bracket is not closed");
-      at++;
-      return inner;
-    }
-    return comparison();
-  };
-  const comparison = () => {
-    const left = operand(tokens[at++], true),
-      sign = peek();
-    if (!["<", "<=", ">", ">=", "==", "!=", "~"].includes(sign)) {
-      if (left.truth) return left.truth;
-      throw new Error(`“${left.text}” needs a comparison, e.g. ${left.text} < 10`);
-    }
-    at++;
-    return compared(left, sign, operand(tokens[at++], false));
-  };
-  const test = either();
-  if (at < tokens.length) throw new Error(`“${tokens[at].text}” is not expected here; join with and, or`);
+  const input = { tokens: tokensOf(text), at: 0 };
+  if (!input.tokens.length) return null;
+  const test = readOr(input);
+  if (input.at < input.tokens.length)
+    throw new Error(`“${input.tokens[input.at].text}” is not expected here; join with and, or`);
   return test;
+}
+
+// Takes the next token if it is of this kind.
+function took(input, kind) {
+  if (input.tokens[input.at]?.kind !== kind) return false;
+  input.at++;
+  return true;
+}
+
+function readOr(input) {
+  const tests = [readAnd(input)];
+  while (took(input, "or")) tests.push(readAnd(input));
+  return (row) => tests.some((test) => test(row));
+}
+
+function readAnd(input) {
+  const tests = [readNot(input)];
+  while (took(input, "and")) tests.push(readNot(input));
+  return (row) => tests.every((test) => test(row));
+}
+
+function readNot(input) {
+  if (took(input, "not")) {
+    const inner = readNot(input);
+    return (row) => !inner(row);
+  }
+  if (!took(input, "(")) return readComparison(input);
+  const inner = readOr(input);
+  if (!took(input, ")")) throw new Error("a bracket is not closed");
+  return inner;
+}
+
+function readComparison(input) {
+  const left = operand(input.tokens[input.at++], true);
+  const sign = ["<", "<=", ">", ">=", "==", "!=", "~"].find((kind) => took(input, kind));
+  if (sign) return compared(left, sign, operand(input.tokens[input.at++], false));
+  if (left.truth) return left.truth;
+  throw new Error(`“${left.text}” needs a comparison, e.g. ${left.text} < 10`);
 }
 
 function operand(token, mustBeKnown) {

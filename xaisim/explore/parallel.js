@@ -52,53 +52,16 @@ function lineOf(row, stroke, alpha, width, dash = null) {
   return pieces.filter((p) => p.length > 1).map((points) => line(points, stroke, width, { alpha, dash }));
 }
 
-function railShapes({ column, x, scale }, index, gap, top, bottom, look) {
-  const shapes = [
-      line(
-        [
-          [x, top],
-          [x, bottom],
-        ],
-        look.quiet,
-        1.2,
-      ),
-    ],
+function railShapes(rail, index, gap, top, bottom, look) {
+  const { column, x, scale } = rail,
     range = state.ranges[column.name];
-  const levels = gap < 110 ? 3 : 2,
-    level = 38 - 17 * (index % levels) + (levels === 2 ? 0 : 10),
-    room = Math.max(60, levels * gap - 12);
-  const align = x < room / 2 ? "left" : "center";
-  shapes.push(
-    words(align === "left" ? Math.max(0, x - 40) : x, level, fitted(column.title, room, 12, 600), look.ink, {
-      align,
-      weight: 600,
-    }),
-  );
-  shapes.push(
-    line(
-      [
-        [x, level + 8],
-        [x, top],
-      ],
-      look.line,
-    ),
-  );
-  const ticks =
-    scale.ticks.length > 7 ? scale.ticks.filter((_, i) => i % Math.ceil(scale.ticks.length / 7) === 0) : scale.ticks;
-  for (const tick of ticks) {
-    const text = fitted(tick.text, Math.max(24, gap - 14), 11),
-      wide = widthOf(text, 11);
+  const shapes = [segment(x, top, x, bottom, look.quiet, 1.2), ...railTitle(rail, index, gap, top, look)];
+  const every = Math.ceil(scale.ticks.length / 7);
+  for (const tick of scale.ticks.filter((_, i) => i % every === 0)) {
+    const text = fitted(tick.text, Math.max(24, gap - 14), 11);
     shapes.push(
-      line(
-        [
-          [x - 3, tick.at],
-          [x + 3, tick.at],
-        ],
-        look.quiet,
-      ),
-    );
-    shapes.push(
-      box(x + 5, tick.at - 7, wide + 4, 14, look.paper, { alpha: 0.78 }),
+      segment(x - 3, tick.at, x + 3, tick.at, look.quiet),
+      box(x + 5, tick.at - 7, widthOf(text, 11) + 4, 14, look.paper, { alpha: 0.78 }),
       words(x + 7, tick.at, text, look.ink, { size: 11 }),
     );
   }
@@ -107,6 +70,19 @@ function railShapes({ column, x, scale }, index, gap, top, bottom, look) {
     shapes.push(box(x - 7, high, 14, low - high, look.accent, { alpha: 0.35, stroke: look.accent }));
   }
   return shapes;
+}
+
+// Titles stand in two or three rows, so that they have room beside each other.
+function railTitle({ column, x }, index, gap, top, look) {
+  const levels = gap < 110 ? 3 : 2,
+    level = top - 20 - 17 * (index % levels) + (levels === 2 ? 0 : 10);
+  const room = Math.max(60, levels * gap - 12),
+    align = x < room / 2 ? "left" : "center";
+  const text = fitted(column.title, room, 12, 600);
+  return [
+    words(align === "left" ? Math.max(0, x - 40) : x, level, text, look.ink, { align, weight: 600 }),
+    segment(x, level + 8, x, top, look.line),
+  ];
 }
 
 function drawParallel() {

@@ -25,47 +25,24 @@ function titleOf(column) {
 }
 
 function axesShapes(area, sx, sy, xTitle, yTitle, look) {
-  const shapes = [],
-    { left, right, top, bottom } = area;
-  for (const tick of sx.ticks)
-    shapes.push(
-      line(
-        [
-          [tick.at, top],
-          [tick.at, bottom],
-        ],
-        look.line,
-      ),
-      words(tick.at, bottom + 15, tick.text, look.quiet, { align: "center" }),
-    );
-  for (const tick of sy.ticks)
-    shapes.push(
-      line(
-        [
-          [left, tick.at],
-          [right, tick.at],
-        ],
-        look.line,
-      ),
-      words(left - 8, tick.at, tick.text, look.quiet, { align: "right" }),
-    );
-  shapes.push(
-    line(
-      [
-        [left, top],
-        [left, bottom],
-        [right, bottom],
-      ],
-      look.quiet,
-    ),
-  );
-  shapes.push(
-    words((left + right) / 2, bottom + 38, fitted(xTitle, right - left, 13), look.ink, { align: "center", size: 13 }),
-  );
-  shapes.push(
-    words(14, (top + bottom) / 2, fitted(yTitle, bottom - top, 13), look.ink, { align: "center", size: 13, turn: -90 }),
-  );
-  return shapes;
+  const { left, right, top, bottom } = area,
+    middle = { align: "center", size: 13 };
+  const across = sx.ticks.flatMap((tick) => [
+    segment(tick.at, top, tick.at, bottom, look.line),
+    words(tick.at, bottom + 15, tick.text, look.quiet, { align: "center" }),
+  ]);
+  const along = sy.ticks.flatMap((tick) => [
+    segment(left, tick.at, right, tick.at, look.line),
+    words(left - 8, tick.at, tick.text, look.quiet, { align: "right" }),
+  ]);
+  return [
+    ...across,
+    ...along,
+    segment(left, top, left, bottom, look.quiet),
+    segment(left, bottom, right, bottom, look.quiet),
+    words((left + right) / 2, bottom + 38, fitted(xTitle, right - left, 13), look.ink, middle),
+    words(14, (top + bottom) / 2, fitted(yTitle, bottom - top, 13), look.ink, { ...middle, turn: -90 }),
+  ];
 }
 
 const radiusOf = (size, row) => {

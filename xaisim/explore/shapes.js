@@ -163,6 +163,15 @@ function wordTicks(column, most) {
 // --- scenes ----------------------------------------------------------------------------------------------------------
 
 const line = (points, stroke, width = 1, more = {}) => ({ kind: "line", points, stroke, width, alpha: 1, ...more });
+const segment = (x1, y1, x2, y2, stroke, width = 1) =>
+  line(
+    [
+      [x1, y1],
+      [x2, y2],
+    ],
+    stroke,
+    width,
+  );
 const dot = (x, y, r, fill, more = {}) => ({ kind: "dot", x, y, r, fill, stroke: null, width: 1, alpha: 1, ...more });
 const box = (x, y, w, h, fill, more = {}) => ({ kind: "box", x, y, w, h, fill, alpha: 1, ...more });
 const words = (x, y, text, fill, more = {}) => ({
@@ -235,24 +244,26 @@ function paintShape(pen, s) {
       pen.setLineDash([]);
       pen.strokeRect(s.x, s.y, s.w, s.h);
     }
-  } else {
-    pen.save();
-    pen.translate(s.x, s.y);
-    pen.rotate((s.turn * Math.PI) / 180);
-    pen.font = `${s.weight} ${s.size}px ${FONT}`;
-    pen.fillStyle = s.fill;
-    pen.textAlign = s.align;
-    pen.textBaseline = "middle";
-    if (s.halo) {
-      pen.strokeStyle = s.halo;
-      pen.lineWidth = 5;
-      pen.lineJoin = "round";
-      pen.setLineDash([]);
-      pen.strokeText(s.text, 0, 0);
-    }
-    pen.fillText(s.text, 0, 0);
-    pen.restore();
+  } else paintText(pen, s);
+}
+
+function paintText(pen, s) {
+  pen.save();
+  pen.translate(s.x, s.y);
+  pen.rotate((s.turn * Math.PI) / 180);
+  pen.font = `${s.weight} ${s.size}px ${FONT}`;
+  pen.fillStyle = s.fill;
+  pen.textAlign = s.align;
+  pen.textBaseline = "middle";
+  if (s.halo) {
+    pen.strokeStyle = s.halo;
+    pen.lineWidth = 5;
+    pen.lineJoin = "round";
+    pen.setLineDash([]);
+    pen.strokeText(s.text, 0, 0);
   }
+  pen.fillText(s.text, 0, 0);
+  pen.restore();
 }
 
 function svgOf(scene) {

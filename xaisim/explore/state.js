@@ -90,19 +90,22 @@ function stateOfAddress() {
     try {
       const value = JSON.parse(text);
       if (name === "a" || name === "b") found[name] = rowWith(value);
-      else if (found[name] === null || typeof value === typeof found[name]) found[name] = value;
+      else if (kindOf(value) === kindOf(found[name])) found[name] = value;
     } catch {
       /* an address that was cut: what is left of it counts */
     }
   }
   for (const name of ["x", "y"]) if (!store.columns.get(found[name])) found[name] = store.start[name];
-  for (const name of Object.keys(found.ranges)) if (!store.columns.has(name)) delete found.ranges[name];
+  for (const [name, range] of Object.entries(found.ranges))
+    if (!store.columns.has(name) || !Array.isArray(range) || !range.every(Number.isFinite)) delete found.ranges[name];
+  for (const [name, text] of Object.entries(found.cells)) found.cells[name] = String(text);
   found.page = Math.max(0, Math.floor(found.page) || 0);
   return found;
 }
 
+const kindOf = (value) => (Array.isArray(value) ? "list" : typeof value);
 const rowWith = (start) => {
-  const row = start ? store.hashes.findIndex((hash) => hash.startsWith(start)) : -1;
+  const row = start && typeof start === "string" ? store.hashes.findIndex((hash) => hash.startsWith(start)) : -1;
   return row < 0 ? null : row;
 };
 
