@@ -31,7 +31,7 @@ function parallelScene(width, height, look) {
       if (!shown[row]) shapes.push(...lineOf(row, look.faint, 0.25, 1));
   const alpha = Math.min(0.85, Math.max(0.12, 60 / Math.sqrt(shownRows.length * 60)));
   for (const row of bySteps(shownRows, MOST_LINES))
-    if (isDone(row)) shapes.push(...lineOf(row, colours.of(row), alpha, 1));
+    shapes.push(...lineOf(row, isDone(row) ? colours.of(row) : look.faint, isDone(row) ? alpha : alpha / 2, 1));
   for (const [row, dash] of [
     [state.b, [6, 3]],
     [state.a, null],

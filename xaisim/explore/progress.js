@@ -42,13 +42,13 @@ const timeUnit = (seconds) =>
 function drawProgress() {
   const stage = document.getElementById("progress-stage"),
     { progress } = store;
-  const empty = !progress.volume.length || !store.objectives.length;
+  const empty = !progress.done.at(-1) || !store.objectives.length;
   stage.hidden = empty;
   const ends = progress.volume[progress.volume.length - 1] ?? 0,
     time = progress.seconds[progress.seconds.length - 1] ?? 0;
   document.getElementById("progress-note").textContent = empty
     ? store.objectives.length
-      ? "Nothing has ended yet."
+      ? "No point is done yet."
       : "The store names no objectives, so there is no hypervolume."
     : `The share of a box that the points dominate, ${(100 * ends).toFixed(1)} % now: it reaches from the best value of ` +
       `${store.objectives.length} objectives to a tenth beyond the worst, counted on ` +

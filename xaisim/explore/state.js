@@ -21,7 +21,7 @@ function startState() {
   const numbers = [
     ...goals,
     ...columns.filter((c) => c.known && !c.words && c.kind === "output").map((c) => c.name),
-    ...columns.filter((c) => c.known).map((c) => c.name),
+    ...columns.filter((c) => c.known && c.kind === "input").map((c) => c.name),
     "status",
   ];
   const [x, second] = [...new Set(numbers)].concat("rung"),
