@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaisim.cli_explore import explore as explore_command
 from xaisim.config import UserError
 from xaisim.version import __version__
 
@@ -51,6 +52,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.version_option(__version__, prog_name="xaisim")
 def main() -> None:
     """Cycle-level simulator for explainable-AI accelerators: bit-accurate attributions, cycles and energy."""
+
+
+main.add_command(explore_command)
 
 
 def _experiment_options(command: Callable[..., None], *, numerics: bool = True) -> Callable[..., None]:

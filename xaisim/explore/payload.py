@@ -1,0 +1,114 @@
+"""What the page gets: the store by columns, the front and the progress, ready for JSON.
+
+payload(reader.read(), "sweep.sqlite")
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from xaisim.config import parse_bytes
+from xaisim.explore.labels import label_of, short_names
+from xaisim.explore.pareto import SAMPLES, Costs, costs_of, front, growth
+from xaisim.explore.store import STATUSES, Point, Store
+
+_STEPS = 400  # of the progress line, at most
+
+
+def payload(store: Store, source: str) -> dict[str, Any]:
+    """Return the columns of all points and what is known of the whole."""
+    points = store.points
+    costs = costs_of(points, store.objectives)
+    columns = [
+        _categories("status", "status", "state", [p.status for p in points]),
+        _categories("rung", "evaluated up to", "state", [p.rung for p in points]),
+        *_group("input", [p.inputs for p in points]),
+        *_group("output", [p.outputs for p in points]),
+        _numbers("seconds", ("time to evaluate", "s"), "state", [p.seconds for p in points]),
+    ]
+    return {
+        "source": source,
+        "title": store.title,
+        "version": store.version,
+        "space": store.space,
+        "objectives": [{"name": o.name, "direction": o.direction} for o in store.objectives],
+        "statuses": STATUSES,
+        "hashes": [p.hash for p in points],
+        "errors": [p.error for p in points],
+        "maps": [p.map for p in points],
+        "front": np.flatnonzero(front(costs)).tolist(),
+        "columns": columns,
+        "progress": _progress(points, costs),
+    }
+
+
+def _group(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a column per key that any row has, in the order of first use."""
+    found = []
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    labels = {name: label_of(name) for name in names} if kind == "output" else short_names(names)
+    for name in names:
+        values = [row.get(name) for row in rows]
+        if all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in values):
+            found.append(_numbers(name, labels[name], kind, values))
+        else:
+            found.append(_categories(name, labels[name][0], kind, values))
+    return found
+
+
+def _numbers(name: str, label: tuple[str, str], kind: str, values: Sequence[float | None]) -> dict[str, Any]:
+    finite = [v if v is not None and math.isfinite(v) else None for v in values]
+    return {"name": name, "label": label[0], "unit": label[1], "kind": kind, "values": finite}
+
+
+def _categories(name: str, label: str, kind: str, values: Sequence[Any]) -> dict[str, Any]:
+    """Return a column of words: what there is, sorted with numbers in front, and an index per row (-1: nothing)."""
+    texts = [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    words = sorted({text for text in texts if text is not None}, key=_natural)
+    index = {word: number for number, word in enumerate(words)}
+    return {
+        "name": name,
+        "label": label,
+        "unit": "",
+        "kind": kind,
+        "words": words,
+        "values": [-1 if t is None else index[t] for t in texts],
+    }
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    """Sort numbers and sizes by what they are, in front of words."""
+    for read in (float, parse_bytes):
+        with suppress(ValueError):
+            return (False, float(read(text)), text)
+    return (True, 0.0, text)
+
+
+def _progress(points: Sequence[Point], costs: Costs) -> dict[str, Any]:
+    """Return the hypervolume and the done points over time: one entry per finished point, thinned where many."""
+    ended = [row for row, point in enumerate(points) if point.finished is not None]
+    volume = growth(costs[ended])
+    times = [float(points[row].finished or 0.0) for row in ended]
+    begun = [t - (points[row].seconds or 0.0) for t, row in zip(times, ended, strict=True)]
+    start = min(begun, default=0.0)
+    done = np.cumsum([points[row].status == "done" for row in ended]) if ended else np.zeros(0, int)
+    steps = sorted({*np.linspace(0, len(ended) - 1, _STEPS).astype(int).tolist(), *_rises(volume)}) if ended else []
+    return {
+        "samples": SAMPLES,
+        "seconds": [round(times[i] - start, 3) for i in steps],
+        "ended": [i + 1 for i in steps],
+        "done": [int(done[i]) for i in steps],
+        "volume": [round(float(volume[i]), 6) for i in steps],
+    }
+
+
+def _rises(volume: Costs) -> list[int]:
+    """Return where the line rises most, so that thinning keeps its steps."""
+    rises = np.diff(volume, prepend=0.0)
+    return [int(i) for i in np.argsort(-rises)[:_STEPS] if rises[i] > 0]
