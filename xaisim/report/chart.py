@@ -125,10 +125,12 @@ def _draw_panel(pen: Pen, panel: Panel, left: float) -> None:
         else:
             _draw_bars(pen, panel, number, colour, left, y)
         _legend(pen, series.name, number, colour, left)
-    for height, name in panel.guides:
+    lowest = math.inf  # of the names written so far: none lies on another
+    for height, name in sorted(panel.guides):
         level = _TOP + _TALL * (1 - y.share(height))
         pen.line([(left, level), (left + _WIDE, level)], _INK, 1.5)
-        pen.text((left + _WIDE + 4, level), name, 11, _INK, "lm")
+        lowest = min(level, lowest - 13)
+        pen.text((left + _WIDE + 4, lowest), name, 11, _INK, "lm")
     for number, name in enumerate(panel.categories):
         at = left + _WIDE * (number + 0.5) / len(panel.categories)
         pen.text((at, _TOP + _TALL + 8), name, 11, _QUIET, "ma")

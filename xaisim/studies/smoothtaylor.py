@@ -165,7 +165,7 @@ def _chart(rows: list[Row], names: Sequence[str]) -> Chart:
             means = [float(column(rows, name, key).mean()) for _, name in points]
             lines.append(Line(kind.removesuffix(" σ"), [sigma for sigma, _ in points], means))
         from_ends = [name for name in names if name.startswith("IG, from")][:2]
-        guides = [(float(column(rows, name, key).mean()), name.replace("from ", "")) for name in from_ends]
+        guides = [(float(column(rows, name, key).mean()), "IG " + name.split()[-1]) for name in from_ends]
         title = f"{key.upper()} over sigma, lower is better"
         panels.append(Panel(title, "sigma", key.upper(), lines, log_x=True, guides=guides))
     cost = []
