@@ -59,7 +59,7 @@ def _log(first: Number, last: Number, count: Number | None = None) -> tuple[Numb
     if first <= 0 or last < first:
         raise RuleError([(("log",), f"must rise from a number above 0 (got {first} to {last})")])
     if count is None:
-        made = []
+        made: list[Number] = []
         while first * 2 ** len(made) <= last * (1 + 1e-9):
             made.append(_neat(first * 2 ** len(made)))
         return tuple(made)

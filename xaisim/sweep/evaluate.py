@@ -134,7 +134,7 @@ def weighed(rows: Sequence[Mapping[str, float]], weights: Sequence[float]) -> di
 
 
 def built(arch: Architecture, constraints: Sequence[Constraint]) -> dict[str, Any]:
-    """Return what a machine takes: silicon, or blocks of an FPGA, and whether these fit each board that is asked for."""
+    """Return what a machine takes: silicon, or blocks of an FPGA, and whether they fit the boards asked for."""
     silicon, need = area(arch), arch.fpga_resources()
     found: dict[str, Any] = {"area_mm2": None if silicon is None else silicon.total_mm2}
     found |= {"dsp": need.dsp, "bram": need.bram36, "fits": None if arch.board is None else 1}

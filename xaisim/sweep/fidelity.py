@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import statistics
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,15 @@ def values_key(experiment: Experiment, arch: Architecture, image: int) -> str:
 
 def fidelities(experiment: Experiment, arch: Architecture, images: int, memo: Memo) -> dict[str, float]:
     """Return the medians over the first ``images`` scenes; empty for a method that makes no map."""
-    rows = [
-        memo.get(values_key(experiment, arch, image), lambda image=image: _explained(experiment, image))["fidelity"]
-        for image in range(images)
-    ]
+    keys = {image: values_key(experiment, arch, image) for image in range(images)}
+    rows = [memo.get(key, partial(_explained, experiment, image))["fidelity"] for image, key in keys.items()]
     return {f"fidelity.{name}": statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def maps(experiment: Experiment, arch: Architecture, memo: Memo) -> tuple[str, dict[str, Any]] | None:
     """Return the key and the first picture's maps; None for a method that makes none."""
     key = values_key(experiment, arch, 0)
-    found = memo.get(key, lambda: _explained(experiment, 0))["maps"]
+    found = memo.get(key, partial(_explained, experiment, 0))["maps"]
     return None if found is None else (key, found)
 
 

@@ -44,7 +44,7 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
     """Return the Pareto front, best first in the first objective."""
     costs = costs_of(rows, objectives)
     best = np.flatnonzero(nondominated(costs))
-    return [rows[i] for i in sorted(best, key=lambda i: tuple(costs[i]))]
+    return [rows[int(i)] for i in sorted(best, key=lambda i: tuple(costs[i]))]
 
 
 def hypervolumes(rows: Sequence[Row], objectives: Sequence[Objective], box: Array | None = None) -> list[float]:

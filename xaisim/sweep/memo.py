@@ -3,8 +3,8 @@
     memo = Memo(Path("store.memo.sqlite"))
     memo.get_many(["ab12…"]), memo.put_many({"ab12…": {"cycles": 7}})
 
-Several processes may use one file. It is only a cache: it can be deleted at any time, and where it cannot be written the
-results are kept in this process alone.
+Several processes may use one file. It is only a cache: it can be deleted at any time, and where it cannot be
+written the results are kept in this process alone.
 """
 
 from __future__ import annotations

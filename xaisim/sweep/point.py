@@ -127,7 +127,7 @@ def _commands(parts: Sequence[Part], images: tuple[int, ...]) -> str:
 def command_for(experiment: Experiment, *, values: bool) -> str:
     """Return the shell command that makes an experiment's report."""
     words = ["xaisim", "explain" if values else "profile"]
-    words += ([experiment.image] if values and experiment.image != "scene:0" else [])
+    words += [experiment.image] if values and experiment.image != "scene:0" else []
     for name in ("model", "weights", "method", "target", "arch", "numerics", "objective", "mapping", "seed"):
         value = getattr(experiment, name)
         if name in ("model", "method", "arch") or value != Experiment.model_fields[name].default:

@@ -1,7 +1,7 @@
 """Constraints and objectives: what a point must keep to, and what makes it better.
 
-    parse_constraint("latency_ms < 20").holds({"latency_ms": 12.5})      # True; None where it is not known yet
-    parse_constraint("fits: ultra96_v2")
+parse_constraint("latency_ms < 20").holds({"latency_ms": 12.5})      # True; None where it is not known yet
+parse_constraint("fits: ultra96_v2")
 """
 
 from __future__ import annotations

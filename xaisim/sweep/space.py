@@ -274,3 +274,8 @@ def _key_problem(key: str) -> str | None:
 
 def _hint(value: str, known: tuple[str, ...] | list[str]) -> str:
     return f"{did_you_mean(value, known) or ';'} choices: {', '.join(known)}"
+
+
+def space_text(path: str | Path) -> str:
+    """Return a space file as it stands."""
+    return find_named("dse", path, kind="space").read_text(encoding="utf-8-sig")

@@ -90,16 +90,16 @@ def _account(timing: ProgramTiming, arch: Architecture) -> dict[str, Any]:
     """Return what is remembered of one launch, the host's part left out."""
     array = next(seat.name for seat in seats_of(arch) if seat.kind is Unit.ARRAY)
     host = timing.launches[0].host_cycles
-    energy: Counter[str] = Counter()
+    energy: dict[str, float] = {}
     for item in timing.energy:
-        energy[item.component] += item.uj
+        energy[item.component] = energy.get(item.component, 0.0) + item.uj
     idle = {cause: cycles for cause, cycles in timing.units[array].idle.items() if cycles}
     idle["host"] = idle.get("host", 0) - host
     dram = timing.read_bytes[arch.dram.name] + timing.write_bytes[arch.dram.name]
     return {
         "cycles": timing.cycles - host,
         "array": {"array busy": timing.units[array].busy, **{cause: n for cause, n in idle.items() if n}},
-        "energy_uj": dict(energy),
+        "energy_uj": energy,
         "macs": timing.macs,
         "dram_bytes": dram,
     }
@@ -109,8 +109,8 @@ def _joined(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architectu
     """Add up the launches of a program and turn the sums into outputs."""
     spent: Counter[str] = Counter()
     phases: Counter[str] = Counter()
-    energy: Counter[str] = Counter()
-    macs = dram = 0.0
+    energy: dict[str, float] = {}
+    macs, dram = 0.0, 0.0
     for launch, count, row in rows:
         host = host_cycles(launch, arch)
         for cause, n in row["array"].items():
@@ -118,7 +118,7 @@ def _joined(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architectu
         spent["host"] += host * count
         phases[kernel_key(launch.kernel)] += (row["cycles"] + host) * count
         for component, uj in row["energy_uj"].items():
-            energy[component] += uj * count
+            energy[component] = energy.get(component, 0.0) + uj * count
         macs += row["macs"] * count
         dram += row["dram_bytes"] * count
     cycles = sum(phases.values())
@@ -132,7 +132,7 @@ def _joined(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architectu
         "utilisation": macs / (cycles * arch.peak_macs_per_cycle),
         "dram_mb": dram / 1e6,
         "power_w": energy_mj / latency_ms,
-        "breakdown": {"cycles": dict(spent), "energy_uj": dict(energy), "phases": dict(phases)},
+        "breakdown": {"cycles": dict(spent), "energy_uj": energy, "phases": dict(phases)},
     }
 
 
@@ -160,7 +160,9 @@ def _macs(graph: Graph) -> int:
 @lru_cache(maxsize=256)
 def _operand_bits(graph: Graph) -> tuple[int, ...]:
     types = graph.types()
-    return tuple(types[arg].element_bits for node in graph.nodes if node.op in ("conv", "linear") for arg in node.args[:2])
+    return tuple(
+        types[arg].element_bits for node in graph.nodes if node.op in ("conv", "linear") for arg in node.args[:2]
+    )
 
 
 @lru_cache(maxsize=256)
