@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,8 @@ SAMPLERS = ("grid", "random", "sobol", "nsga2", "nsga3", "tpe")
 DEFAULT_IMAGES = (2, 8)
 _TRIED = 64
 """Combinations with other keys in which a value is tried before it is called wrong."""
+
+_NAMED = re.compile(r"^(architecture|numerics|mapping) '.*?': ")
 
 Problems = list[tuple[KeyPath, str]]
 
@@ -64,8 +67,7 @@ class Space(Config):
     def _named_sampler(cls, value: Any) -> Any:
         """Take a sampler's name for the sampler."""
         if isinstance(value, str) and value not in SAMPLERS:
-            near = did_you_mean(value, SAMPLERS)
-            raise ValueError(f"must be one of {', '.join(SAMPLERS)}{near}")
+            raise ValueError(f"must be one of {', '.join(SAMPLERS)}{did_you_mean(value, SAMPLERS)}")
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -205,14 +207,16 @@ class Space(Config):
         return None
 
     def _value_problems(self) -> Problems:
-        """Try every value of every key: with the first values of the others, or else with some that go with it."""
+        """Try every value of every key by itself, or else with others that go with it."""
         problems: Problems = []
         for key, values in self.axes.items():
+            told = set()
             for index, value in enumerate(values):
                 text = self._value_problem(key, value)
-                if text:
+                if text and text not in told:  # an unknown key is one mistake, whatever its values
                     place: KeyPath = (index,) if isinstance(self.space[key], list) else ()
                     problems.append((("space", key, *place), text))
+                    told.add(text)
         return problems
 
     def _value_problem(self, key: str, value: Any) -> str | None:
@@ -220,15 +224,15 @@ class Space(Config):
         for choice in self._around(key, value):
             try:
                 for _, _, base in self.parts:
-                    experiment = experiment_with(base, choice)
-                    check_names(experiment)
+                    check_names(experiment_with(base, choice))
                 return None
             except UserError as error:
-                first = first or str(error).splitlines()[0]
+                first = first or _NAMED.sub("", str(error).splitlines()[0])
         return first
 
     def _around(self, key: str, value: Any) -> Iterator[dict[str, Any]]:
-        yield {**{name: values[0] for name, values in self.axes.items()}, key: value}
+        """Yield choices with a value: with whole machines and methods alone, then with values of all keys."""
+        yield {**{name: values[0] for name, values in self.axes.items() if name in FIELDS}, key: value}
         rng = random.Random(0)
         for _ in range(_TRIED if len(self.axes) > 1 else 0):
             yield {**{name: rng.choice(values) for name, values in self.axes.items()}, key: value}
