@@ -68,7 +68,7 @@ def _told(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[St
         try:
             return method(store, *args, **kwargs)
         except sqlite3.Error as error:
-            raise UserError(f"{store.path}: {_reason(error)}; what is finished is kept") from None
+            raise UserError(f"{store.path}: {_reason(error)}") from None
 
     return run
 
@@ -290,8 +290,8 @@ def _reason(error: sqlite3.Error) -> str:
     told = {
         "unable to open database file": "cannot be opened (no permission, or no room on the disk)",
         "attempt to write a readonly database": "is read-only",
-        "database or disk is full": "the disk is full",
-        "disk I/O error": "the disk cannot be written (full, or a fault)",
+        "database or disk is full": "the disk is full; what is finished is kept",
+        "disk I/O error": "the disk cannot be written (full, or a fault); what is finished is kept",
         "file is not a database": "is no store: not an SQLite file",
         "database is locked": "another process holds it for more than a minute",
     }
