@@ -95,7 +95,7 @@ def parse_constraint(written: Any, known: Sequence[str] = OUTPUTS) -> Constraint
         ((key, value),) = written.items()
         written = f"{key}: {value}"
     if not isinstance(written, str):
-        raise ValueError("must be written like latency_ms < 20 or fits: ultra96_v2")
+        raise ValueError(f"must be written like latency_ms < 20 or fits: ultra96_v2 (got {written!r})")
     fits = re.fullmatch(r"\s*fits\s*:\s*(\S+)\s*", written)
     if fits:
         load_board(fits[1])
@@ -104,7 +104,7 @@ def parse_constraint(written: Any, known: Sequence[str] = OUTPUTS) -> Constraint
     try:
         name, test, limit = parts[1], parts[2], float(parts[3])  # type: ignore[index] # None raises, too
     except (TypeError, ValueError):
-        raise ValueError("must be written like latency_ms < 20 or fits: ultra96_v2") from None
+        raise ValueError(f"must be written like latency_ms < 20 or fits: ultra96_v2 (got {written!r})") from None
     return Constraint(f"{name} {test} {limit:g}", check_output(name, known), test, limit)
 
 
