@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sweeps import SMALL, space_file, space_of
 
+from tests.sweeps import SMALL, space_file, space_of
 from xaisim.changes import changed, joined, parted
 from xaisim.config import RuleError, UserError
 from xaisim.hardware.architecture import load_architecture
@@ -34,7 +34,8 @@ WRONG = [
      "2:24: space.method.nsteps: unknown option of a method; did you mean 'n_steps'? choices: at_once,"),
     (BASE + "space: {arhc: [pynq_z2]}\n" + GOAL,
      "2:15: space.arhc: unknown key; did you mean 'arch'? choices: model, weights, method, arch, numerics,"),
-    (BASE + "space: {arch: [pynq]}\n" + GOAL, "2:16: space.arch[0]: unknown architecture 'pynq'; did you mean 'pynq_z2'?"),
+    (BASE + "space: {arch: [pynq]}\n" + GOAL,
+     "2:16: space.arch[0]: unknown architecture 'pynq'; did you mean 'pynq_z2'?"),
     (BASE + "space: {arch.array.cols: {lg: [8, 16]}}\n" + GOAL,
      "2:26: space.arch.array.cols: must have one key; did you mean 'log'? choices: range, log"),
     (BASE + "space: {arch.array.cols: {log: [0, 16]}}\n" + GOAL,
@@ -95,7 +96,9 @@ def test_axes_stand_for_values(written: object, values: tuple[object, ...]) -> N
     assert values_of(written) == values
 
 
-@pytest.mark.parametrize("written", [[], 7, {"range": [1, 2]}, {"range": [2, 1, 1]}, {"log": [1, 9, 1]}, {"log": ["a", 2]}])
+@pytest.mark.parametrize(
+    "written", [[], 7, {"range": [1, 2]}, {"range": [2, 1, 1]}, {"log": [1, 9, 1]}, {"log": ["a", 2]}]
+)
 def test_an_axis_that_is_none_is_refused(written: object) -> None:
     with pytest.raises(RuleError):
         values_of(written)

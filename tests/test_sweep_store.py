@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.sweeps import content, ended, space_file, space_of, start
 
+from tests.sweeps import content, ended, space_file, space_of, start
 from xaisim.cli import main
 from xaisim.config import UserError
 from xaisim.sweep import store as store_module
@@ -185,7 +185,7 @@ def test_a_full_disk_loses_nothing_that_is_finished(tmp_path: Path, monkeypatch:
         finish(store, done)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "finish", store_module._told(full))
-    with pytest.raises(UserError, match="store.sqlite: the disk is full; what is finished is kept"):
+    with pytest.raises(UserError, match=r"store\.sqlite: the disk is full; what is finished is kept"):
         sweep(space_of(tmp_path), path)
     monkeypatch.setattr(Store, "finish", finish)
     assert sweep(space_of(tmp_path), path).computed == 9

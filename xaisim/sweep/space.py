@@ -193,7 +193,9 @@ class Space(Config):
                 problems.append((("objectives", name), str(error)))
         counts = [self.images] if isinstance(self.images, int) else self.images
         if counts is not None and (not 1 <= len(counts) <= 2 or min(counts) < 1 or sorted(set(counts)) != counts):
-            problems.append((("images",), f"must be a number of pictures, or [a few, all] with fewer first (got {self.images})"))
+            problems.append(
+                (("images",), f"must be a number of pictures, or [a few, all] with fewer first (got {self.images})")
+            )
         if not problems and self.rungs and (text := self._image_problem()):
             problems.append((("images",) if self.images is not None else (), text))
         return problems

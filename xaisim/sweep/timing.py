@@ -125,6 +125,7 @@ def _joined(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architectu
     latency_ms, energy_mj = cycles / arch.clock_mhz / 1e3, sum(energy.values()) / 1e3
     return {
         "cycles": cycles,
+        "array_cycles": spent["array busy"],
         "latency_ms": latency_ms,
         "energy_mj": energy_mj,
         "edp": energy_mj * latency_ms,

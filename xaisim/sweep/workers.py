@@ -30,6 +30,7 @@ _TASK_SECONDS = 0.25
 _MOST_PER_TASK = 64
 _NO_WORKER_SECONDS = 300.0
 """After so long without a worker and without a result a cluster is given up."""
+_CONNECT_SECONDS = 30
 _SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1h",  # else a second death soon after the first closes the supervisor
     "distributed.scheduler.worker-ttl": "1h",
@@ -97,7 +98,7 @@ class Cluster:
                 n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
             )
         try:
-            self._client = Client(self._local or address, timeout=30)
+            self._client = Client(self._local or address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise UserError(f"cluster {address}: no scheduler there: {str(error).splitlines()[0]}") from None
         self.width = 2 * max(workers, len(self._client.scheduler_info()["workers"]))
