@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from sweeps import content, ended, space_file, space_of, start
 
-from tests.sweeps import content, ended, space_file, space_of, start
 from xaisim.config import UserError
 from xaisim.sweep import workers
 from xaisim.sweep.run import sweep

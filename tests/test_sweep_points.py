@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from sweeps import SMALL, space_file, space_of
 
-from tests.sweeps import SMALL, space_file, space_of
 from xaisim.api import experiment_of
 from xaisim.cli import main
 from xaisim.flow import explain

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sweeps import SMALL, content, space_of
 
-from tests.sweeps import SMALL, content, space_of
 from xaisim.sweep.front import around, costs_of, hypervolumes
 from xaisim.sweep.run import sweep
 from xaisim.sweep.samplers import sampler_of

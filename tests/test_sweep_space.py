@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sweeps import SMALL, space_file, space_of
 
-from tests.sweeps import SMALL, space_file, space_of
 from xaisim.changes import changed, joined, parted
 from xaisim.config import RuleError, UserError
 from xaisim.hardware.architecture import load_architecture

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sweeps import content, ended, space_file, space_of, start
 
-from tests.sweeps import content, ended, space_file, space_of, start
 from xaisim.cli import main
 from xaisim.config import UserError
 from xaisim.sweep import store as store_module

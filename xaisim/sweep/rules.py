@@ -26,8 +26,8 @@ TIMED = (
     "dram_mb",
     "power_w",
 )
-"""What the clock says. ``array_cycles`` are those in which the array works, ``edp`` is in mJ·ms, ``dram_mb`` in 10⁶ bytes
-moved, ``utilisation`` a share of the multipliers."""
+"""What the clock says. ``array_cycles`` are those in which the array works, ``edp`` is in mJ·ms, ``dram_mb`` in 10⁶
+bytes moved, ``utilisation`` a share of the multipliers."""
 BUILT = ("area_mm2", "dsp", "bram", "fits")
 """What the machine takes, known without a run."""
 FIDELITY = ("sqnr_db", "spearman", "cosine", "topk", "sign_agreement")
