@@ -87,9 +87,11 @@ def _place(items: list[Any], part: str, key: str, where: str) -> int:
 
 def _items(text: str) -> Iterator[str]:
     """Split at commas that stand in no bracket and in no quotes."""
-    depth, quoted, start = 0, False, 0
+    depth, quoted, escaped, start = 0, False, False, 0
     for place, letter in enumerate(text):
-        if letter == '"':
+        if escaped or (quoted and letter == "\\"):
+            escaped = not escaped
+        elif letter == '"':
             quoted = not quoted
         elif not quoted:
             depth += (letter in "[{") - (letter in "]}")
