@@ -23,16 +23,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xaisim.config import UserError, load_yaml
-from xaisim.sweep.evaluate import Evaluator
+from xaisim.sweep.evaluate import Evaluator, Result
 from xaisim.sweep.memo import Memo
 from xaisim.sweep.point import Point
 from xaisim.sweep.run import sweep
 from xaisim.sweep.space import Space
-from xaisim.sweep.workers import pool_of
+from xaisim.sweep.store import Store
+from xaisim.sweep.workers import SETTINGS, evaluate_task, pool_of
 
 HERE = Path(__file__).resolve().parent
 SPACE = """
@@ -73,16 +75,40 @@ def here(space: Space, folder: Path) -> tuple[float, float]:
     return first, statistics.median(rates)
 
 
-def clustered(workers: int, space: Space, ready: Space) -> tuple[float, float]:
-    """Return (cold points per second of wall time, seconds per task beyond the work in it) of so many processes."""
+def clustered(workers: int, space: Space, ready: Space) -> float:
+    """Return cold points per second of wall time on so many processes."""
     with pool_of((), None, workers=workers) as pool:
         list(pool.run(iter(points_of(ready))))  # imports, machine code, graphs
         points = points_of(space)
         start = time.perf_counter()
-        results = [result for _, result in pool.run(iter(points))]
-        seconds = time.perf_counter() - start
-        busy = sum(result.seconds for result in results) / workers
-    return len(points) / seconds, (seconds - busy) / len(points)
+        done = len(list(pool.run(iter(points))))
+        return done / (time.perf_counter() - start)
+
+
+def store_rate(point: Point, result: Result, folder: Path) -> float:
+    """Return how many points a second are claimed and kept, one by one."""
+    points = [replace(point, hash=str(number)) for number in range(3000)]
+    with Store.create(folder / "rows.sqlite", {}) as store:
+        start = time.perf_counter()
+        for each in points:
+            store.finish([(claimed, result) for claimed in store.claim([each])])
+        return len(points) / (time.perf_counter() - start)
+
+
+def task_ms() -> float:
+    """Return what a task without points takes from being handed over to its result, many at once, on one worker."""
+    import dask
+    from distributed import Client, LocalCluster, wait
+
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.submit(evaluate_task, (), None, [], key="imports").result()
+        start = time.perf_counter()
+        wait([client.submit(evaluate_task, (), None, [], key=f"empty-{number}") for number in range(1000)])
+        return 1e3 * (time.perf_counter() - start) / 1000
 
 
 def zigzag_rate(folder: Path) -> float | None:
@@ -105,12 +131,11 @@ def figures(*, quick: bool, peers: Path) -> dict[str, Any]:
     """Measure everything."""
     ready, space = space_of([8]), space_of([16] if quick else [16, 24, 32, 48, 64])
     evaluate = Evaluator(Memo(), ())
-    for point in points_of(ready):
-        evaluate(point)
+    known = [(point, evaluate(point)) for point in points_of(ready)]
     with tempfile.TemporaryDirectory() as folder:
         cold, warm = here(space, Path(folder))
-    one, overhead = clustered(1, space, ready)
-    two, _ = clustered(2, space, ready)
+        rows = store_rate(*known[0], Path(folder))
+    one, two = clustered(1, space, ready), clustered(2, space, ready)
     peer = None if quick else zigzag_rate(peers)
     return {
         "points": space.size,
@@ -119,7 +144,8 @@ def figures(*, quick: bool, peers: Path) -> dict[str, Any]:
         "points_per_second_1_worker": one,
         "points_per_second_2_workers": two,
         "scaling_2_workers": two / one,
-        "overhead_ms_per_point": 1e3 * overhead,
+        "store_points_per_second": rows,
+        "dask_ms_per_task": task_ms(),
         "zigzag_points_per_second": peer,
         "cold_vs_zigzag": peer and cold / peer,
         "load_before": os.getloadavg()[2],

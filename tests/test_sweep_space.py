@@ -42,7 +42,7 @@ WRONG = [
      "2:32: space.arch.array.cols.log: must rise from a number above 0 (got 0 to 16)"),
     (BASE + "space: {arch.array.cols: [8, 8]}\n" + GOAL, "2:30: space.arch.array.cols[1]: 8 is listed twice"),
     (BASE + "space: {arch.array.cols: [8]}\nobjectives: {latenc_ms: min}\n",
-     "3:25: objectives.latenc_ms: unknown output 'latenc_ms'; did you mean 'latency_ms'? choices: cycles, array_cycles,"),
+     "3:25: objectives.latenc_ms: unknown output 'latenc_ms'; did you mean 'latency_ms'? choices: cycles,"),
     (BASE + "space: {arch.array.cols: [8]}\nobjectives: {latency_ms: mn}\n",
      "3:26: objectives.latency_ms: must be one of min, max (got 'mn'); did you mean 'min'?"),
     (BASE + "space: {arch.array.cols: [8]}\n" + GOAL + "constraints: [area < 5]\n",

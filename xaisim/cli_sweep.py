@@ -48,6 +48,7 @@ def sweep() -> None:
 @click.option("--points", metavar="N", type=click.IntRange(min=1), help="How many, instead of the space file's.")
 @click.option("--from", "warm", metavar="STORE", type=_STORE, help="Begin with the front of an earlier store.")
 @click.option("--any-code", is_flag=True, help="Go on with a store that another state of xaisim filled.")
+@click.option("--retry-failed", is_flag=True, help="Do failed points again.")
 @click.option("--json", "as_json", is_flag=True, help="Print front and counts as JSON and nothing else.")
 def run(space: str, output: Path, as_json: bool, **settings: Any) -> None:
     """Fill STORE with the points of SPACE, a YAML file or a name from dse/, and show the Pareto front.

@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +61,14 @@ def sweep(
     points: int | None = None,
     warm: Path | None = None,
     any_code: bool = False,
+    retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> Swept:
     """Fill a store with the points of a space and return them.
 
     ``text`` is the space file's, kept in the store. ``warm`` is an earlier store whose front is evaluated first.
-    ``any_code`` goes on with a store of another state of the package. Raises :class:`UserError`.
+    ``any_code`` goes on with a store of another state of the package, ``retry_failed`` does failed points again. Raises
+    :class:`UserError`.
     """
     first = _front_of(space, warm) if warm is not None else []
     sampler = sampler_of(space, first)
@@ -76,6 +78,8 @@ def sweep(
     start, rows, seen = time.monotonic(), list[Row](), dict[str, Row]()
     with Store.create(path, _meta(space, text)) as store:
         _check_same(store, space, any_code=any_code)
+        if retry_failed:
+            store.forget_failed()
         with pool_of(space.rules, memo, workers=workers, address=cluster) as pool, _kept(store):
             job, fruitless = _Job(store, pool, progress, most), 0
             while len(seen) < most and fruitless < _FRUITLESS:
@@ -136,10 +140,9 @@ def _kept(store: Store) -> Iterator[None]:
     stop = threading.Event()
 
     def renew() -> None:
-        own = Store.create(store.path, {})  # a connection of its own: transactions of two threads must not mix
         while not stop.wait(LEASE_SECONDS / 4):
-            own.renew()
-        own.close()
+            with suppress(UserError), Store.create(store.path, {}) as own:  # two threads must not share transactions
+                own.renew()
 
     thread = threading.Thread(target=renew, daemon=True)
     thread.start()

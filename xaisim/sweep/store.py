@@ -179,6 +179,11 @@ class Store:
         self._db.execute("DELETE FROM points WHERE owner = ? AND status = 'running'", (self.owner,))
 
     @_told
+    def forget_failed(self) -> None:
+        """Take out failed points, so that they are done again."""
+        self._db.execute("DELETE FROM points WHERE status = 'failed'")
+
+    @_told
     def finish(self, done: Sequence[tuple[Point, Result]]) -> None:
         """Write results, all or none of them; a point that is finished already stays as it is."""
         now = time.time()

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from distributed import Future
 
 _TASK_SECONDS = 0.25
-"""Tasks get so many points that they take about this long: a task by itself costs a millisecond or two."""
+"""Tasks get so many points that they take about this long, and longer where there are many workers."""
+_SCHEDULER_SECONDS = 0.002
+"""What a task costs the one scheduler that all workers share."""
 _MOST_PER_TASK = 64
 _NO_WORKER_SECONDS = 300.0
 """After so long without a worker and without a result a cluster is given up."""
 _CONNECT_SECONDS = 30
-_SETTINGS = {
+SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1h",  # else a second death soon after the first closes the supervisor
     "distributed.scheduler.worker-ttl": "1h",
     "distributed.scheduler.allowed-failures": 3,
@@ -91,7 +93,7 @@ class Cluster:
             from distributed import Client, LocalCluster
         except ImportError:
             raise UserError("several workers need Dask: pip install 'xaisim[cluster]'") from None
-        self._config = dask.config.set(_SETTINGS)
+        self._config = dask.config.set(SETTINGS)
         self._local = None
         if address is None:
             self._local = LocalCluster(
@@ -101,7 +103,7 @@ class Cluster:
             self._client = Client(self._local or address, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise UserError(f"cluster {address}: no scheduler there: {str(error).splitlines()[0]}") from None
-        self.width = 2 * max(workers, len(self._client.scheduler_info()["workers"]))
+        self.width = 2 * workers
 
     def run(self, points: Iterator[Point]) -> Iterator[Done]:
         """Keep every worker busy with one task and another waiting, and yield what comes back."""
@@ -136,13 +138,16 @@ class Cluster:
 
     def _submit(self, task: list[Point]) -> Future:
         key = f"{task[0].hash}-{len(task)}-{time.monotonic_ns()}"
-        return self._client.submit(_evaluate, self._rules, self._memo, task, key=key, retries=3, pure=False)
+        return self._client.submit(evaluate_task, self._rules, self._memo, task, key=key, retries=3, pure=False)
 
     def _room(self) -> int:
-        return max(2, 2 * len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        """Return how many tasks may be under way; workers come and go."""
+        self.width = max(2, 2 * len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        return self.width
 
     def _size(self) -> int:
-        return max(1, min(_MOST_PER_TASK, int(_TASK_SECONDS / max(self._seconds, 1e-4))))
+        wanted = max(_TASK_SECONDS, _SCHEDULER_SECONDS * self.width / 2)
+        return max(1, min(_MOST_PER_TASK, int(wanted / max(self._seconds, 1e-4))))
 
     def _check_alive(self, heard: float) -> None:
         if time.monotonic() - heard > _NO_WORKER_SECONDS and not self._client.scheduler_info()["workers"]:
@@ -169,7 +174,7 @@ def pool_of(rules: Sequence[Constraint], memo: Path | None, *, workers: int = 1,
 _evaluators: dict[Any, Evaluator] = {}
 
 
-def _evaluate(rules: tuple[Constraint, ...], memo: Path | None, points: list[Point]) -> list[Result]:
+def evaluate_task(rules: tuple[Constraint, ...], memo: Path | None, points: list[Point]) -> list[Result]:
     """Evaluate points on a worker, which keeps its memo from task to task, in a file where it can see that."""
     key = (rules, memo, os.getpid())
     if key not in _evaluators:
