@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -14,6 +15,8 @@ from sweeps import content, ended, space_file, space_of, start
 
 from xaisim.config import UserError
 from xaisim.sweep import workers
+from xaisim.sweep.evaluate import Result
+from xaisim.sweep.point import Point
 from xaisim.sweep.run import sweep
 
 pytest.importorskip("distributed")
@@ -85,3 +88,20 @@ def test_threads_of_the_coordinator_end(tmp_path: Path) -> None:
     before = threading.active_count()
     sweep(space_of(tmp_path), tmp_path / "s.sqlite")
     assert threading.active_count() == before
+
+
+@pytest.mark.slow
+def test_a_point_that_ends_every_worker_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space, evaluate = space_of(tmp_path), workers.evaluate_task
+
+    def deadly(rules: object, memo: object, points: list[Point]) -> list[Result]:
+        if any('"arch.array.rows": 8' in json.dumps(point.inputs) for point in points):
+            os._exit(1)
+        return evaluate(rules, memo, points)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workers, "evaluate_task", deadly)
+    found = sweep(space, tmp_path / "s.sqlite", workers=2)
+    lost = [row for row in found.rows if row.status == "failed"]
+    assert [row.inputs["arch.array.rows"] for row in lost] == [8] * 4
+    assert all("its worker was lost" in (row.error or "") for row in lost)
+    assert found.count("done") > 0
