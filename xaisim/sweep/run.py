@@ -20,7 +20,7 @@ from xaisim.config import UserError
 from xaisim.experiment import code_digest
 from xaisim.sweep.front import front, hypervolumes
 from xaisim.sweep.point import Point
-from xaisim.sweep.samplers import Told, sampler_of
+from xaisim.sweep.samplers import Sampler, Told, sampler_of
 from xaisim.sweep.space import Space
 from xaisim.sweep.store import LEASE_SECONDS, Row, Store
 from xaisim.sweep.workers import Pool, pool_of
@@ -73,27 +73,15 @@ def sweep(
     first = _front_of(space, warm) if warm is not None else []
     sampler = sampler_of(space, first)
     most = points or space.points or (space.size if space.sampler.kind == "grid" else _DEFAULT_POINTS)
-    most = min(most, space.size)
     memo = None if cluster is not None else path.with_name(path.name + ".memo")
-    start, rows, seen = time.monotonic(), list[Row](), dict[str, Row]()
+    start = time.monotonic()
     with Store.create(path, _meta(space, text)) as store:
         _check_same(store, space, any_code=any_code)
         if retry_failed:
             store.forget_failed()
         with pool_of(space.rules, memo, workers=workers, address=cluster) as pool, _kept(store):
-            job, fruitless = _Job(store, pool, progress, most), 0
-            while len(seen) < most and fruitless < _FRUITLESS:
-                choices = sampler.ask()
-                if not choices:
-                    break
-                asked = [space.point(choice) for choice in choices]
-                new = list({point.hash: point for point in asked if point.hash not in seen}.values())
-                found = job.complete(new[: most - len(seen)], len(seen))
-                seen |= found
-                rows += found.values()
-                fruitless = 0 if found else fruitless + 1
-                known = [(c, seen[p.hash]) for c, p in zip(choices, asked, strict=True) if p.hash in seen]
-                sampler.tell([_told(space, choice, row) for choice, row in known])
+            job = _Job(store, pool, progress, min(most, space.size))
+            rows = job.follow(sampler, space)
     try:
         volumes = hypervolumes(rows, space.goals)
     except UserError:
@@ -107,6 +95,22 @@ class _Job:
     def __init__(self, store: Store, pool: Pool, progress: Progress | None, most: int) -> None:
         self._store, self._pool, self._progress, self._most = store, pool, progress, most
         self.computed = 0
+
+    def follow(self, sampler: Sampler, space: Space) -> list[Row]:
+        """Return the rows of all that a sampler asks for, in its order, until there are enough or nothing new comes."""
+        seen, fruitless = dict[str, Row](), 0
+        while len(seen) < self._most and fruitless < _FRUITLESS:
+            choices = sampler.ask()
+            if not choices:
+                break
+            asked = [space.point(choice) for choice in choices]
+            new = list({point.hash: point for point in asked if point.hash not in seen}.values())
+            found = self.complete(new[: self._most - len(seen)], len(seen))
+            seen |= found
+            fruitless = 0 if found else fruitless + 1
+            known = [(c, seen[p.hash]) for c, p in zip(choices, asked, strict=True) if p.hash in seen]
+            sampler.tell([_told(space, choice, row) for choice, row in known])
+        return list(seen.values())
 
     def complete(self, points: Sequence[Point], before: int) -> dict[str, Row]:
         """Return the finished rows of points, in their order, when all are there."""

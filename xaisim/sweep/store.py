@@ -11,8 +11,6 @@ renews, and it is void at once where the owner is a process of this machine that
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from xaisim.config import UserError
 from xaisim.sweep.evaluate import Result
+from xaisim.sweep.owner import holds, own_name
 from xaisim.sweep.point import Point
 
 SCHEMA_VERSION = 1
@@ -157,7 +156,7 @@ class Store:
             for point in points:
                 found = self._db.execute("SELECT status, owner, lease FROM points WHERE hash = ?", (point.hash,))
                 status, owner, lease = found.fetchone() or ("running", None, 0.0)
-                if status != "running" or (owner is not None and owner != self.owner and _holds(owner, lease, now)):
+                if status != "running" or (owner is not None and owner != self.owner and holds(owner, lease, now)):
                     continue
                 inputs = json.dumps(point.inputs, ensure_ascii=False)
                 row = (point.hash, inputs, point.command, self.owner, now, now + LEASE_SECONDS, owner)
@@ -227,40 +226,6 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-
-
-def own_name() -> str:
-    """Return a name for this process: machine, number, and when it began, as numbers are used again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
-
-
-def _holds(owner: str, lease: float | None, now: float) -> bool:
-    """Return whether an owner still has its claim: it renewed it in time, and is alive as far as one can see here."""
-    if lease is None or lease < now:
-        return False
-    host, number, began = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    return _began(int(number)) == began
-
-
-def _began(number: int) -> str:
-    """Return when a process of this machine began, in the kernel's ticks; empty for one that is gone."""
-    try:
-        fields = Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()
-        return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        return "" if Path("/proc/self").exists() or not _runs(number) else "?"
-
-
-def _runs(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _connected(path: Path, uri: str) -> sqlite3.Connection:
