@@ -18,16 +18,19 @@ pytest.importorskip("optuna")
 pytest.importorskip("moocore")
 
 WIDE = """
-title: a machine for saliency of a small network
-base: {model: cifar_cnn, method: saliency, arch: edge_systolic_16, mapping: "free:kernels.gradient.keep_on_chip=0.0"}
+title: a small and quick machine for a small network; one in thirty is
+base: {model: cifar_cnn, method: forward, arch: edge_systolic_16, mapping: "free:kernels.forward.keep_on_chip=0.0"}
 space:
   arch.array.rows: {log: [2, 64]}
   arch.array.cols: {log: [2, 64]}
+  arch.array.dataflow: [os, ws, is]
   arch.memories.dram.bytes_per_cycle: {log: [1, 64]}
   arch.clock_mhz: {range: [100, 1000, 50]}
-  arch.memories.weights.size: [16KiB, 32KiB, 64KiB, 128KiB]
-  arch.memories.activations.size: [32KiB, 64KiB, 128KiB, 256KiB]
+  arch.memories.weights.size: [16KiB, 32KiB, 64KiB, 128KiB, 256KiB]
+  arch.memories.activations.size: [16KiB, 32KiB, 64KiB, 128KiB, 256KiB]
+  arch.memories.partial_sums.size: [16KiB, 32KiB, 64KiB, 128KiB, 256KiB]
   arch.vector.lanes: {log: [1, 64]}
+constraints: [area_mm2 < 0.5, latency_ms < 0.8]
 objectives: {latency_ms: min, energy_mj: min, area_mm2: min}
 """
 
@@ -69,16 +72,15 @@ def test_hypervolume_never_falls_and_is_that_of_the_box(tmp_path: Path) -> None:
     assert 0 < found.hypervolume[-1] < 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_200_points_that_learn_beat_2000_random_ones(seed: int, tmp_path: Path) -> None:
-    learnt, drawn = (
-        space_of(tmp_path, WIDE + f"seed: {seed}\nsampler: {sampler}\npoints: {points}\n")
-        for sampler, points in (("{kind: nsga2, generation: 20}", 200), ("random", 2000))
-    )
+def test_200_points_that_learn_beat_2000_random_ones(tmp_path: Path) -> None:
+    drawn = space_of(tmp_path, WIDE + "sampler: random\npoints: 2000\n")
     random_rows = sweep(drawn, tmp_path / "random.sqlite").rows
-    rows = sweep(learnt, tmp_path / "learnt.sqlite").rows
+    learnt = []
+    for seed in range(3):
+        space = space_of(tmp_path, WIDE + f"sampler: nsga2\npoints: 200\nseed: {seed}\n")
+        learnt.append(sweep(space, tmp_path / f"{seed}.sqlite").rows)
     goals = drawn.goals
-    box = around(np.concatenate([costs_of(random_rows, goals), costs_of(rows, goals)]))
-    assert (len(rows), len(random_rows)) == (200, 2000)
-    assert hypervolumes(rows, goals, box)[-1] >= hypervolumes(random_rows, goals, box)[-1]
+    box = around(np.concatenate([costs_of(rows, goals) for rows in (random_rows, *learnt)]))
+    volumes = [hypervolumes(rows, goals, box)[-1] for rows in learnt]
+    assert [len(rows) for rows in (random_rows, *learnt)] == [2000, 200, 200, 200]
+    assert float(np.median(volumes)) >= hypervolumes(random_rows, goals, box)[-1]

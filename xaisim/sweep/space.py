@@ -41,7 +41,7 @@ class Sampler(Config):
     """How points are chosen: its kind, and how many are asked for before their results are looked at."""
 
     kind: Literal["grid", "random", "sobol", "nsga2", "nsga3", "tpe"]
-    generation: Annotated[int, Field(ge=2, le=10_000)] = 20
+    generation: Annotated[int, Field(ge=2, le=10_000)] = 10
 
 
 class Space(Config):
