@@ -7,4 +7,5 @@ SELECT inputs ->> '$."arch.array.rows"' || ' x ' || (inputs ->> '$."arch.array.c
        round(outputs ->> 'energy_mj', 1) AS "energy, mJ",
        round(outputs ->> 'area_mm2', 2) AS "area, mm2",
        round(100 * (outputs ->> 'utilisation'), 1) AS "multipliers used, %"
-FROM points WHERE status = 'done' GROUP BY 1, 2 ORDER BY (outputs ->> 'area_mm2'), 2
+FROM points WHERE status = 'done' GROUP BY 1, 2
+ORDER BY inputs ->> '$."arch.array.rows"', inputs ->> '$."arch.array.cols"', 2

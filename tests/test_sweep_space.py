@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from sweeps import SMALL, space_file, space_of
 
 from xaisim.changes import changed, joined, parted
-from xaisim.config import RuleError, UserError
+from xaisim.config import RuleError, UserError, data_root, shipped_names
 from xaisim.hardware.architecture import load_architecture
 from xaisim.sweep.axes import values_of
 from xaisim.sweep.rules import parse_constraint
 from xaisim.sweep.space import load_space
+from xaisim.sweep.store import Store
 
 BASE = "base: {model: cifar_cnn, method: saliency, arch: edge_systolic_16}\n"
 GOAL = "objectives: {latency_ms: min}\n"
@@ -148,6 +149,15 @@ def test_an_architecture_with_changes_is_the_file_with_changes() -> None:
 )
 def test_a_constraint_fails_as_soon_as_that_is_known(text: str, outputs: dict[str, object], holds: bool | None) -> None:
     assert parse_constraint(text).holds(outputs) is holds
+
+
+@pytest.mark.parametrize("name", shipped_names("dse"))
+def test_ready_spaces_are_right_and_so_are_their_questions(name: str, tmp_path: Path) -> None:
+    space = load_space(name)
+    assert space.point({key: values[-1] for key, values in space.axes.items()}).command
+    with Store.create(tmp_path / "s.sqlite", {}) as store:
+        columns, rows = store.query((data_root() / "dse" / f"{name}.sql").read_text())
+    assert (len(columns) > 3, rows) == (True, [])
 
 
 def test_points_that_differ_in_an_unused_option_are_one(tmp_path: Path) -> None:
