@@ -34,7 +34,7 @@ from xaisim.sweep.point import Point
 from xaisim.sweep.run import sweep
 from xaisim.sweep.space import Space
 from xaisim.sweep.store import Store
-from xaisim.sweep.workers import SETTINGS, evaluate_task, pool_of
+from xaisim.sweep.workers import SETTINGS, Cluster, evaluate_task
 
 HERE = Path(__file__).resolve().parent
 SPACE = """
@@ -77,7 +77,7 @@ def here(space: Space, folder: Path) -> tuple[float, float]:
 
 def clustered(workers: int, space: Space, ready: Space) -> float:
     """Return cold points per second of wall time on so many processes."""
-    with pool_of((), None, workers=workers) as pool:
+    with Cluster((), None, workers=workers, address=None) as pool:
         list(pool.run(iter(points_of(ready))))  # imports, machine code, graphs
         points = points_of(space)
         start = time.perf_counter()

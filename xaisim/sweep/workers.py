@@ -8,6 +8,7 @@ Points are taken from ``points`` only when there is room for them, so a sweep cl
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -94,10 +95,16 @@ class Cluster:
         except ImportError:
             raise UserError("several workers need Dask: pip install 'xaisim[cluster]'") from None
         self._config = dask.config.set(SETTINGS)
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # lost workers are for us to deal with
         self._local = None
         if address is None:
             self._local = LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, memory_limit=None
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=None,
+                silence_logs=logging.ERROR,
             )
         try:
             self._client = Client(self._local or address, timeout=_CONNECT_SECONDS)
