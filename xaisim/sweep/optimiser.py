@@ -43,7 +43,7 @@ class Optimiser:
             places = {key: values.index(choice[key]) for key, values in self._axes.items()}
             self._study.enqueue_trial(places, skip_if_exists=True)
 
-    def ask(self) -> list[dict[str, Any]]:
+    def ask(self, room: int = 0) -> list[dict[str, Any]]:  # noqa: ARG002 - a generation is what it is
         """Return the next generation."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -27,6 +27,8 @@ from xaisim.sweep.workers import Pool, pool_of
 from xaisim.version import __version__
 
 _DEFAULT_POINTS = 200
+_AHEAD = 100
+"""Points per place of a pool that are asked for at once: all wait at the end of these for the last of them."""
 _FRUITLESS = 20
 """Generations without a new point after which a sampler has nothing more to say."""
 
@@ -100,7 +102,7 @@ class _Job:
         """Return the rows of all that a sampler asks for, in its order, until there are enough or nothing new comes."""
         seen, fruitless = dict[str, Row](), 0
         while len(seen) < self._most and fruitless < _FRUITLESS:
-            choices = sampler.ask()
+            choices = sampler.ask(_AHEAD * self._pool.width)
             if not choices:
                 break
             asked = [space.point(choice) for choice in choices]

@@ -19,7 +19,7 @@ from xaisim.sweep.point import Choice
 from xaisim.sweep.space import Space
 
 _CHUNK = 500
-"""Points that samplers without memory are asked for at once."""
+"""Points that samplers without memory are asked for at once, at least."""
 
 
 class Told(NamedTuple):
@@ -33,8 +33,8 @@ class Told(NamedTuple):
 class Sampler(Protocol):
     """Asks and is told."""
 
-    def ask(self) -> list[dict[str, Any]]:
-        """Return the next generation; empty when there is no more."""
+    def ask(self, room: int = 0) -> list[dict[str, Any]]:
+        """Return the next generation, of ``room`` choices or more where that changes nothing; empty at the end."""
 
     def tell(self, told: Sequence[Told]) -> None:
         """Take the results of the generation that was asked for, in its order."""
@@ -46,9 +46,9 @@ class Listed:
     def __init__(self, choices: Iterator[dict[str, Any]]) -> None:
         self._choices = choices
 
-    def ask(self) -> list[dict[str, Any]]:
+    def ask(self, room: int = 0) -> list[dict[str, Any]]:
         """Return the next choices of the sequence."""
-        return list(itertools.islice(self._choices, _CHUNK))
+        return list(itertools.islice(self._choices, max(_CHUNK, room)))
 
     def tell(self, told: Sequence[Told]) -> None:
         """Learn nothing."""

@@ -35,6 +35,7 @@ CREATE TABLE points (
   breakdown TEXT, maps TEXT, owner TEXT, started REAL, finished REAL, seconds REAL, lease REAL
 );
 CREATE TABLE maps (key TEXT PRIMARY KEY, data TEXT);
+CREATE INDEX running ON points (owner) WHERE status = 'running';
 """
 _CLAIM = """
 INSERT INTO points (hash, inputs, status, command, owner, started, lease) VALUES (?, ?, 'running', ?, ?, ?, ?)

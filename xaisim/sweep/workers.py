@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _TASK_SECONDS = 0.25
 """Tasks get so many points that they take about this long, and longer where there are many workers."""
-_SCHEDULER_SECONDS = 0.002
-"""What a task costs the one scheduler that all workers share."""
-_MOST_PER_TASK = 64
+_SCHEDULER_SECONDS = 0.008
+"""Twice what a task costs the one scheduler that all workers share."""
+_MOST_PER_TASK = 1000
 _NO_WORKER_SECONDS = 300.0
 """After so long without a worker and without a result a cluster is given up."""
 _CONNECT_SECONDS = 30
