@@ -1,4 +1,4 @@
-"""The command line: explain, profile, diff, bits, validate, show, list. Errors are one line each and exit with 2.
+"""The command line: explain, profile, sweep, diff, bits, validate, show, list. Errors are one line each, exit code 2.
 
 xaisim explain                       explains a shipped test image and writes pictures, page and report
 """
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xaisim.cli_explore import explore as explore_command
+from xaisim.cli_sweep import sweep
 from xaisim.config import UserError
+from xaisim.progress import Progress
 from xaisim.version import __version__
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def explain(
 
     experiment = _experiment(workload, {"image": image, **settings})
     check_directory(output or _RESULTS / "any", force=force)  # before a minute of work, not after
-    with _Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         checked = run_on_memories(experiment, progress=progress) if check_memory else ()
         report = run(experiment, progress=progress)
         progress("what more of each resource would buy", 0, 1)
@@ -220,7 +222,7 @@ def profile(
         from xaisim.report.save import check_directory, save_report
 
         check_directory(output, force=force)
-    with _Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         report = run(experiment, progress=progress)
         progress("what more of each resource would buy", 0, 1)
         report = with_sensitivity(report, remap=remap)
@@ -270,7 +272,7 @@ def diff(
         from xaisim.report.save import check_directory
 
         check_directory(output, DIFF_FILES, force=force)
-    with _Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         found = run(experiment, a, b, split=split, progress=progress)
         if output is not None:
             save_diff(found, output, force=force, command=_command())
@@ -352,7 +354,7 @@ def bits(
     experiment = _experiment(workload, settings)
     if output is not None:
         check_yaml(output, force=force)
-    with _Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         given = {name: least for name, least in wish.items() if least is not None}
         found = fewest_bits(experiment, given, scenes=scenes, validation=validate, progress=progress)
     if output is not None:
@@ -394,7 +396,7 @@ def learn_path(
         raise UserError(f"baseline {baseline!r}: {error}") from None
     if output is not None:
         check_yaml(output, what="a table is", force=force)
-    with _Progress(quiet=False) as progress:
+    with Progress(quiet=False) as progress:
         table = fit_path(model, weights=weights, baseline=start, scenes=scenes, parts=parts, progress=progress)
     if output is None:
         click.echo(table_yaml(table).rstrip())
@@ -424,7 +426,7 @@ def validate(context: click.Context, only: tuple[str, ...], output: Path | None,
     names = chosen(only)
     if output is not None:
         check_page(output)
-    with _Progress(quiet=as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         sections = {}
         for number, name in enumerate(names):
             progress("validate", number, len(names))
@@ -475,7 +477,7 @@ def study(name: str, output: Path | None, as_json: bool, **settings: Any) -> Non
 
     setting = Setting(**settings)
     where = output or _RESULTS / f"study-{name}{'-quick' if setting.quick else ''}"
-    with _Progress(quiet=as_json) as progress, opened(name, where) as cells:
+    with Progress(quiet=as_json) as progress, opened(name, where) as cells:
         found = run(name, setting, cells, progress)
         save_study(found, where)
     if as_json:
@@ -529,44 +531,11 @@ def list_choices() -> None:
     click.echo(choices_text())
 
 
+main.add_command(sweep)
+
+
 def _command() -> str:
     return shlex.join(["xaisim", *sys.argv[1:]])
-
-
-class _Progress:
-    """A bar on a terminal, silence elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _Progress:
-        if not self._bar.disable:  # a bar that is not shown must not leave an empty line either
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        if not self._bar.disable:
-            self._bar.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            for task in self._tasks.values():
-                self._bar.update(task, visible=False)
-            self._tasks[what] = self._bar.add_task(what, total=total)
-        self._bar.update(self._tasks[what], completed=done, total=total)
 
 
 def _show(report: Report, where: Path | None, *, as_json: bool) -> None:

@@ -267,6 +267,25 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
 
     ``values=False`` loads shapes only, for a profile. Raises :class:`UserError`.
     """
+    arch, wish, numerics = check_names(experiment)
+    model = load_model(experiment.model, experiment.weights, seed=experiment.seed, values=values)
+    if experiment.target is not None and experiment.target >= len(model.classes):
+        raise UserError(
+            f"target {experiment.target} does not exist: {model.name} has classes 0 to {len(model.classes) - 1}"
+        )
+    options = _options(experiment, model)
+    sample = _sample(model, experiment.image) if values else _blank(model)
+    prepared = Prepared(experiment, model, sample, arch, numerics, options, wish)
+    if numerics.overrides:
+        _check_overrides(prepared)
+    return prepared
+
+
+def check_names(experiment: Experiment) -> tuple[Architecture, Wish, Numerics]:
+    """Load the machine, the wish and the numbers of an experiment and check its names; its network is not loaded.
+
+    Raises :class:`UserError` with every problem.
+    """
     problems: list[str] = []
     with _noted(problems):
         choose("model", experiment.model, NETWORKS)
@@ -282,17 +301,7 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
     if problems:
         raise UserError("\n".join(problems))
     _check_widths(numerics, arch)
-    model = load_model(experiment.model, experiment.weights, seed=experiment.seed, values=values)
-    if experiment.target is not None and experiment.target >= len(model.classes):
-        raise UserError(
-            f"target {experiment.target} does not exist: {model.name} has classes 0 to {len(model.classes) - 1}"
-        )
-    options = _options(experiment, model)
-    sample = _sample(model, experiment.image) if values else _blank(model)
-    prepared = Prepared(experiment, model, sample, arch, numerics, options, wish)
-    if numerics.overrides:
-        _check_overrides(prepared)
-    return prepared
+    return arch, wish, numerics
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def explain(experiment: Experiment, *, progress: Progress = quiet) -> Report:
     p = prepare(experiment)
     formats, calibration = calibrated(p, progress)
     fixed = p.device(formats)
-    target, predicted, score = _target(p, fixed)
+    target, predicted, score = explained_class(p, fixed)
     method, watch, reference_watch = METHODS[experiment.method], Watch(), Watch()
     float_device = FloatDevice()
     for device, w, what in ((fixed, watch, "fixed point"), (float_device, reference_watch, "float reference")):
@@ -94,7 +94,7 @@ def check_memory(experiment: Experiment, *, progress: Progress = quiet) -> tuple
     device = p.device(calibrated(p, progress)[0], RecordingDevice)
     assert isinstance(device, RecordingDevice)
     device.class_known = experiment.target is not None
-    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, _target(p, device)[0], **p.options)
+    METHODS[experiment.method].run(device, p.model.graph, p.sample.x, explained_class(p, device)[0], **p.options)
     checked = []
     for run in device.runs:
         progress(f"check: {run.kernel}", 0, 1)
@@ -134,7 +134,7 @@ def _kernel_progress(progress: Progress, what: str, kernel: str, done: int, tota
     progress(f"{what}: {kernel}", done, total)
 
 
-def _target(p: Prepared, fixed: FixedDevice) -> tuple[int, int, Array]:
+def explained_class(p: Prepared, fixed: FixedDevice) -> tuple[int, int, Array]:
     """Return (class to explain, class predicted in fixed point, logits); the launch is not part of the program."""
     probe = p.device(fixed.formats)
     graph = p.model.graph

@@ -14,10 +14,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from xaisim.config import Config, RuleError, UserError, did_you_mean, find_named, format_bytes, load_yaml
+from xaisim.changes import changed, parted
+from xaisim.config import (
+    Config,
+    RuleError,
+    UserError,
+    did_you_mean,
+    find_named,
+    format_bytes,
+    load_data,
+    load_yaml,
+)
 from xaisim.hardware.array import Array
 from xaisim.hardware.cost_table import Technology, load_costs
 from xaisim.hardware.dram import Dram, DramPort
@@ -155,8 +166,34 @@ def _alternatives(arch: Architecture) -> tuple[Architecture, ...]:
 
 
 def load_architecture(name_or_path: str | Path) -> Architecture:
-    """Return a shipped architecture by name, or one from a YAML file; raise ``UserError`` with every problem."""
-    return load_yaml(Architecture, find_named("arch_configs", name_or_path, kind="architecture"))
+    """Return a shipped architecture by name, or one from a YAML file; raise ``UserError`` with every problem.
+
+    Single keys can be changed behind a colon: ``pynq_z2:clock_mhz=150,memories.weights.size=64KiB``.
+    """
+    name, changes = parted(str(name_or_path), "architecture")
+    if not changes:
+        return load_yaml(Architecture, find_named("arch_configs", name, kind="architecture"))
+    where, base = f"architecture {str(name_or_path)!r}", architecture_data(name)
+    try:
+        data = changed(base, changes)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return load_data(Architecture, data, where)
+
+
+def architecture_data(name: str) -> dict[str, Any]:
+    """Return a checked architecture as plain data, with the keys that its file has; for those who change some."""
+    path = find_named("arch_configs", name, kind="architecture")
+    try:
+        content = path.read_bytes()
+    except OSError:  # ``load_yaml`` tells it in our words
+        content = b""
+    return _data(path, content)
+
+
+@lru_cache(maxsize=64)
+def _data(path: Path, _content: bytes) -> dict[str, Any]:
+    return load_yaml(Architecture, path).model_dump(mode="json", exclude_unset=True)
 
 
 def describe(arch: Architecture) -> str:

@@ -3,7 +3,7 @@
     table = load_costs("asic_45nm")
     scale_energy(45, 0.9, 32, 0.9)       # 0.642: the same circuit in 32 nm
 
-Scaling between nodes and voltages follows Stillmaker and Baas, Integration 58 (2017).
+Areas stand in the same table. Scaling between nodes and voltages follows Stillmaker and Baas, Integration 58 (2017).
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ ENERGY_POLYNOMIALS: dict[int, tuple[float, float, float]] = {
     10: (0.2068, -0.09311, 0.02375),
     7: (0.1776, -0.09097, 0.02447),
 }
+
+
+# The same, table of areas: a circuit's area in other nodes as a share of that in 45 nm.
+AREAS: dict[int, float] = {
+    130: 6.4, 90: 2.8, 65: 1.5, 45: 1, 32: 0.46, 20: 0.21, 16: 0.19, 14: 0.17, 10: 0.1, 7: 0.059,
+}  # fmt: skip
 
 
 class Technology(Config):
@@ -82,14 +88,28 @@ class DramCost(Config):
     source: str = Field(min_length=1)
 
 
+class AreaCost(Config):
+    """Area of cells and memory macros, in µm² at ``node_nm``."""
+
+    adder_um2_per_bit: float = Field(gt=0)
+    multiplier_um2_per_bit2: float = Field(gt=0)
+    """A multiplier of n × n bits takes this times n² and the next times n."""
+    multiplier_um2_per_bit: float = Field(ge=0)
+    register_um2_per_bit: float = Field(gt=0)
+    sram_um2_per_bit: float = Field(gt=0)
+    node_nm: float = Field(ge=5, le=180)
+    source: str = Field(min_length=1)
+
+
 class CostTable(Config):
-    """All energy coefficients that a run uses."""
+    """All coefficients that a run uses: energies, and areas where the table has them."""
 
     adder: AdderCost
     multiplier: MultiplierCost
     register_write: RegisterCost
     sram: SramCost
     dram: dict[str, DramCost]
+    area: AreaCost | None = None
 
 
 def load_costs(name: str) -> CostTable:
@@ -118,6 +138,11 @@ def nearest_node_nm(node_nm: float) -> int:
 def scale_energy(from_nm: float, from_v: float, to_nm: float, to_v: float) -> float:
     """Return the factor that takes a circuit's energy from one node and voltage to another."""
     return _relative_energy(to_nm, to_v) / _relative_energy(from_nm, from_v)
+
+
+def scale_area(from_nm: float, to_nm: float) -> float:
+    """Return the factor that takes a circuit's area from one node to another."""
+    return AREAS[nearest_node_nm(to_nm)] / AREAS[nearest_node_nm(from_nm)]
 
 
 def _relative_energy(node_nm: float, voltage_v: float) -> float:

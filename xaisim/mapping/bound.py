@@ -165,26 +165,30 @@ def _transfers(table, used, tile, moves):  # type: ignore[no-untyped-def] # numb
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def bounds(sizes, array_cycles, table, orders):  # type: ignore[no-untyped-def] # numba
+def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untyped-def] # numba
     """Return (orders, sizes, 3): cycles, bytes over the bus and picojoules of a whole stage; inf where it is too big.
 
-    ``array_cycles``: of one tile. ``orders``: loop dimensions, outer to inner.
+    ``array_cycles``: of one tile. ``orders``: loop dimensions, outer to inner. What must take more than ``slack`` times
+    the least cycles is inf, too, and costs no time: the largest tiles come first, as they seldom take many.
     """
+    least = np.inf
     streams = len(table.stream)
     cost = np.full((len(orders), len(sizes), 3), np.inf)
     used, count = np.empty(len(table.free), np.int64), np.empty(5, np.int64)
     tile = np.empty((streams, 3), np.int64)  # bits, pieces, bytes of a buffer
     moves = np.empty((streams, 2), np.int64)
-    for i in range(len(sizes)):
+    for i in range(len(sizes) - 1, -1, -1):
         for d in range(5):
             count[d] = (table.extent[d] + sizes[i, d] - 1) // sizes[i, d]
-        for s in range(streams):
-            tile[s, 0], tile[s, 1] = _tile(table.stream[s], table, sizes[i])
-            tile[s, 2] = (tile[s, 0] + 63) // 64 * 8
         outputs = count[_T] * count[_K] * count[_P] * count[_Q]
         work = table.extent[_T] * table.extent[_K] * table.extent[_P] * table.extent[_Q] * table.facts[3]
         vector = work / table.facts[4] + outputs * table.facts[5]
         array = outputs * count[_C] * array_cycles[i]
+        if max(vector, array) > slack * least:
+            continue
+        for s in range(streams):
+            tile[s, 0], tile[s, 1] = _tile(table.stream[s], table, sizes[i])
+            tile[s, 2] = (tile[s, 0] + 63) // 64 * 8
         for o in range(len(orders)):
             if not _fits(table, orders[o], count, used, tile, moves):
                 continue
@@ -194,4 +198,5 @@ def bounds(sizes, array_cycles, table, orders):  # type: ignore[no-untyped-def] 
             rest = transfer + vector + array - longest
             cost[o, i, 0] = longest + rest / max(1, outputs * count[_C])
             cost[o, i, 1], cost[o, i, 2] = traffic, picojoules
+            least = min(least, cost[o, i, 0])
     return cost

@@ -15,7 +15,8 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from xaisim.config import Config, UserError, did_you_mean, load_yaml
+from xaisim.changes import changed, parted
+from xaisim.config import Config, UserError, did_you_mean, load_data, load_yaml
 from xaisim.hardware.array import Array
 from xaisim.mapping.nest import LOOPS, Mapping, level_text, parse_level
 from xaisim.mapping.streams import Problem
@@ -116,8 +117,20 @@ class GivenMapping:
                 )
 
 
+FREE = "free"
+"""The name of the mapping in which everything is chosen, to change single keys of."""
+
+
 def load_mapping(path: str | Path) -> GivenMapping:
-    """Return the mappings of a YAML file; raise ``UserError`` with every problem."""
+    """Return the mappings of a YAML file; raise ``UserError`` with every problem.
+
+    Single keys can be changed behind a colon: ``mine.yaml:kernels.gradient.keep_on_chip=0.5``, or given alone with
+    ``free``: ``free:kernels.path gradient.points_in_flight=5``.
+    """
+    name, changes = parted(str(path), "mapping")
+    if changes:
+        data = {"kernels": {}} if name == FREE else load_mapping(name).file.model_dump(mode="json", exclude_unset=True)
+        return GivenMapping(load_data(MappingFile, changed(data, changes), f"mapping {str(path)!r}"), str(path))
     if _DOSA.match(str(path)) or (Path(path).is_file() and _DOSA.match(Path(path).read_bytes()[:99].decode("latin-1"))):
         raise UserError(
             f"{path}: is a nest in DOSA's notation, for Gemmini's commands: python benchmarks/gemmini.py times it; "

@@ -8,7 +8,7 @@ and inputs, over all trips (``stay``).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,7 +54,7 @@ class Placement:
 
 
 def place(
-    graph: Graph, stages: list[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1,
+    graph: Graph, stages: Sequence[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1,
     spill: Collection[str] = (),
 ) -> Placement:  # fmt: skip
     """Choose what stays on the chip and describe every stage's streams.
@@ -123,7 +123,7 @@ def staging_memories(operand: Operand, arch: Architecture) -> tuple[Sram, ...]:
 
 
 def _keep_masks(
-    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, points: int, spill: Collection[str]
+    graph: Graph, stages: Sequence[Stage], arch: Architecture, placement: Placement, points: int, spill: Collection[str]
 ) -> None:  # fmt: skip
     """Keep masks and indices on chip; where they do not all fit, a quarter is left for the tiles of the others.
 
@@ -158,7 +158,7 @@ def _keep_masks(
 
 
 def _packed(
-    made: list[tuple[str, Kept]], stages: list[Stage], memory: Sram, lowest: int
+    made: list[tuple[str, Kept]], stages: Sequence[Stage], memory: Sram, lowest: int
 ) -> dict[str, Kept]:  # fmt: skip
     """Give addresses from ``lowest`` on: to what is stored, largest first, then to what is computed again.
 
@@ -173,7 +173,7 @@ def _packed(
 
 
 def _keep_over_trips(
-    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, stay: float
+    graph: Graph, stages: Sequence[Stage], arch: Architecture, placement: Placement, stay: float
 ) -> None:  # fmt: skip
     """Keep weights and inputs over all trips, those first whose bytes are moved most for the work done on them.
 
@@ -213,7 +213,7 @@ def _keep_over_trips(
 
 
 def _keep_maps(
-    graph: Graph, stages: list[Stage], arch: Architecture, placement: Placement, keep: float, points: int,
+    graph: Graph, stages: Sequence[Stage], arch: Architecture, placement: Placement, keep: float, points: int,
     varying: frozenset[str],
 ) -> None:  # fmt: skip
     """Keep the feature maps that save most traffic for the room and the time that they take.

@@ -70,7 +70,7 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
         bounds.append(cost)
         mappings.append(mapping)
     return Plan(
-        graph, tuple(parts), tuple(problems), tuple(mappings), placement, Views(graph), choice, tuple(bounds)
+        graph, parts, tuple(problems), tuple(mappings), placement, Views(graph), choice, tuple(bounds)
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -287,8 +287,9 @@ class _Grouping:
         return Operand(name, type, role, memory_class, constant is not None, chosen)
 
 
-def stages(graph: Graph) -> list[Stage]:
-    """Return the stages of a fixed-point graph in program order."""
+@lru_cache(maxsize=64)
+def stages(graph: Graph) -> tuple[Stage, ...]:
+    """Return the stages of a fixed-point graph in program order; the mapper asks for them with every candidate."""
     grouping = _Grouping(graph)
     for node in graph.nodes:
         if node.op not in VIEWS:
@@ -297,4 +298,4 @@ def stages(graph: Graph) -> list[Stage]:
         grouping.connect(stage)
     for index, stage in enumerate(grouping.stages):
         stage.index = index
-    return grouping.stages
+    return tuple(grouping.stages)

@@ -172,7 +172,9 @@ def _search(
     sizes, array_cycles = _sized(replace(problem, streams=()), arch, whole_points)
     table = table_of(problem, level, arch, dict(free), outside, energy=objective != "latency")
     tried = orders(problem)
-    costs = bounds(sizes, array_cycles, table, np.array([[LOOPS.index(dim) for dim in order] for order in tried]))
+    slack = _SLACK if objective == "latency" and not passes_on else np.inf
+    places = np.array([[LOOPS.index(dim) for dim in order] for order in tried])
+    costs = bounds(sizes, array_cycles, table, places, slack)
     cycles, traffic, picojoules = np.moveaxis(costs, 2, 0).reshape(3, -1)
     bound = {"latency": cycles, "energy": picojoules, "edp": cycles * picojoules}[objective]
     if passes_on:  # sums lie at the last level: cutting channels further out would leave all of them open

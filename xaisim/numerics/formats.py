@@ -5,7 +5,6 @@ ranges = Ranges(); FloatDevice(observe=ranges.see) ... ; Formats(Numerics(), ran
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from numba import njit
 from pydantic import AfterValidator, Field, model_validator
 
 from xaisim.attribution.path_kernels import MOST_TRIPS
+from xaisim.changes import parted
 from xaisim.config import Config, RuleError, UserError, did_you_mean, load_data, load_yaml
 from xaisim.ir.graph import Array
 from xaisim.ir.types import FixedPoint, Overflow, Rounding, parse_fixed_point
@@ -143,7 +143,7 @@ def load_numerics(text: str) -> Numerics:
 
     Single keys can be changed behind a colon: ``fixed16:rounding=trn,overrides.layer1.0.relu=q8.4``.
     """
-    name, changes = _parted(text)
+    name, changes = parted(text, "numerics")
     numerics = _named(name)
     if not changes:
         return numerics
@@ -159,25 +159,6 @@ def load_numerics(text: str) -> Numerics:
     if fixed:
         raise UserError(f"numerics {text!r}: {fixed[0]} is given by the uniform format {changed.uniform}")
     return changed
-
-
-def _parted(text: str) -> tuple[str, dict[str, Any]]:
-    """Split ``fixed16:rounding=trn,weights=8`` into the name and its changes."""
-    match = re.fullmatch(r"(.*?):([^:=]+=.*)", text)
-    if match is None:
-        return text, {}
-    changes: dict[str, Any] = {}
-    for item in match[2].split(","):
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not key or not equals or not value:
-            raise UserError(f"numerics {text!r}: a change is written key=value, got {item!r}")
-        if key in changes:
-            raise UserError(f"numerics {text!r}: {key} is given twice")
-        try:
-            changes[key] = json.loads(value)
-        except ValueError:
-            changes[key] = value
-    return match[1], changes
 
 
 def _named(name: str) -> Numerics:

@@ -59,8 +59,18 @@ def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH)
     Raises ``UserError`` where the kernel does not fit or a given mapping is wrong.
     """
     remembered = _chosen if wish.given is None else _chosen.__wrapped__
-    choice = remembered(launch.graph, launch.kernel, launch.trips, launch.sync, arch, wish)
-    return _timed(plan_kernel(launch.graph, arch, choice), launch.trips, launch.sync, arch)
+    found = remembered(launch.graph, launch.kernel, launch.trips, launch.sync, arch, wish)
+    if found.made:
+        return found.made.pop()
+    return _timed(plan_kernel(launch.graph, arch, found.choice), launch.trips, launch.sync, arch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The choice that won. What the clock made of it goes to the first who asks and is not kept: it is large."""
+
+    choice: Choice
+    made: list[tuple[Schedule, LoopTiming]]
 
 
 def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Schedule, LoopTiming]:
@@ -71,7 +81,7 @@ def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Sche
 
 
 @lru_cache(maxsize=256)
-def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architecture, wish: Wish) -> Choice:
+def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architecture, wish: Wish) -> _Found:
     """Rank all candidates by the bound, time the best, and return the winner; ties go to the simpler one."""
     choices = _choices(graph, kernel, trips, arch, wish)
     rank, score = _Ranking(graph, arch), _Clock(arch, trips, sync, wish.objective)
@@ -95,7 +105,7 @@ def _chosen(graph: Graph, kernel: str, trips: int, sync: bool, arch: Architectur
     if score.scores.get(best.choice) == math.inf:
         assert score.problem is not None
         raise score.problem
-    return best.choice
+    return _Found(best.choice, [score.made[best.choice]] if best.choice in score.made else [])
 
 
 @dataclass(slots=True)
@@ -107,12 +117,17 @@ class _Clock:
     sync: bool
     objective: Objective
     scores: dict[Choice, float] = field(default_factory=dict)
+    made: dict[Choice, tuple[Schedule, LoopTiming]] = field(default_factory=dict)
+    """The schedule and the timing of the best so far."""
     problem: UserError | None = None
 
     def __call__(self, plan: Plan) -> float:
         if plan.choice not in self.scores:
             try:
-                found = _score(*_timed(plan, self.trips, self.sync, self.arch), self.arch, self.objective)
+                timed = _timed(plan, self.trips, self.sync, self.arch)
+                found = _score(*timed, self.arch, self.objective)
+                if found < min(self.scores.values(), default=math.inf):
+                    self.made = {plan.choice: timed}
             except UserError as error:  # several path points may not fit the DRAM
                 self.problem, found = error, math.inf
             self.scores[plan.choice] = found

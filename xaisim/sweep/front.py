@@ -1,0 +1,85 @@
+"""What is best of a set of points: the Pareto front, and the volume that it dominates.
+
+front(rows, objectives)                     # the rows that no other is better than
+hypervolumes(rows, objectives)              # [0.2, 0.31, …]: after each point, of the box around all of them
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from xaisim.config import UserError
+from xaisim.ir.graph import Array
+from xaisim.sweep.rules import Objective
+from xaisim.sweep.store import Row
+
+
+def costs_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> Array:
+    """Return (rows, objectives) with less being better; infinite where a row is not done or lacks an output."""
+    costs = np.full((len(rows), len(objectives)), math.inf)
+    for i, row in enumerate(rows):
+        found = [objective.cost(row.outputs) for objective in objectives] if row.status == "done" else [None]
+        if all(cost is not None for cost in found):
+            costs[i] = found
+    return costs
+
+
+def nondominated(costs: Array) -> Array:
+    """Return a mask of the finite rows that no other row is better than; of equal rows the first."""
+    order = np.lexsort(costs.T[::-1])
+    kept: list[int] = []
+    for index in order:  # a row can only be dominated by one that sorts before it
+        row = costs[index]
+        if np.isfinite(row).all() and not (costs[kept] <= row).all(axis=1).any():
+            kept.append(int(index))
+    mask = np.zeros(len(costs), bool)
+    mask[kept] = True
+    return mask
+
+
+def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
+    """Return the Pareto front, best first in the first objective."""
+    costs = costs_of(rows, objectives)
+    best = np.flatnonzero(nondominated(costs))
+    return [rows[int(i)] for i in sorted(best, key=lambda i: tuple(costs[i]))]
+
+
+def hypervolumes(rows: Sequence[Row], objectives: Sequence[Objective], box: Array | None = None) -> list[float]:
+    """Return after each row the share of a box that the rows so far dominate.
+
+    ``box`` is (2, objectives), the best and the worst corner; by default that around all rows, a tenth larger at the
+    worse end. Raises :class:`UserError` without moocore.
+    """
+    costs = costs_of(rows, objectives)
+    box = around(costs) if box is None else box
+    if box is None:
+        return [0.0] * len(rows)
+    scaled = (costs - box[0]) / (box[1] - box[0])
+    volumes, kept, last = [], np.empty((0, costs.shape[1])), 0.0
+    for row in scaled:
+        if (row < 1).all() and not (kept <= row).all(axis=1).any():
+            kept = np.vstack([kept[~(row <= kept).all(axis=1)], row])
+            last = volume(kept)
+        volumes.append(last)
+    return volumes
+
+
+def around(costs: Array) -> Array | None:
+    """Return the best and the worst corner of the finite rows, the worst a tenth further; None without any."""
+    finite = costs[np.isfinite(costs).all(axis=1)]
+    if not len(finite):
+        return None
+    low, high = finite.min(axis=0), finite.max(axis=0)
+    return np.stack([low, high + np.maximum(0.1 * (high - low), 1e-9 * np.maximum(1, np.abs(high)))])
+
+
+def volume(scaled: Array) -> float:
+    """Return the volume between points and (1, 1, …)."""
+    try:
+        from moocore import hypervolume
+    except ImportError:
+        raise UserError("hypervolume needs moocore: pip install 'xaisim[dse]'") from None
+    return float(hypervolume(np.maximum(scaled, 0.0), ref=np.ones(scaled.shape[1])))
