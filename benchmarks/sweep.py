@@ -75,14 +75,15 @@ def here(space: Space, folder: Path) -> tuple[float, float]:
     return first, statistics.median(rates)
 
 
-def clustered(workers: int, space: Space, ready: Space) -> float:
-    """Return cold points per second of wall time on so many processes."""
+def clustered(workers: int, space: Space, ready: Space) -> tuple[float, float]:
+    """Return (cold points per second of wall time, share of it in which workers evaluate) on so many processes."""
     with Cluster((), None, workers=workers, address=None) as pool:
         list(pool.run(iter(points_of(ready))))  # imports, machine code, graphs
         points = points_of(space)
         start = time.perf_counter()
-        done = len(list(pool.run(iter(points))))
-        return done / (time.perf_counter() - start)
+        results = [result for _, result in pool.run(iter(points))]
+        seconds = time.perf_counter() - start
+    return len(points) / seconds, sum(result.seconds for result in results) / workers / seconds
 
 
 def store_rate(point: Point, result: Result, folder: Path) -> float:
@@ -135,7 +136,7 @@ def figures(*, quick: bool, peers: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         cold, warm = here(space, Path(folder))
         rows = store_rate(*known[0], Path(folder))
-    one, two = clustered(1, space, ready), clustered(2, space, ready)
+    (one, _), (two, busy) = clustered(1, space, ready), clustered(2, space, ready)
     peer = None if quick else zigzag_rate(peers)
     return {
         "points": space.size,
@@ -144,6 +145,7 @@ def figures(*, quick: bool, peers: Path) -> dict[str, Any]:
         "points_per_second_1_worker": one,
         "points_per_second_2_workers": two,
         "scaling_2_workers": two / one,
+        "busy_share_2_workers": busy,
         "store_points_per_second": rows,
         "dask_ms_per_task": task_ms(),
         "zigzag_points_per_second": peer,

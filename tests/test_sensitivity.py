@@ -109,7 +109,9 @@ def test_no_gain_is_more_than_predicted_or_less_than_nothing(graph: Graph, arch:
     for gain in gains:
         assert gain.predicted_cycles is not None
         assert gain.cycles is not None
-        assert gain.predicted_cycles <= gain.cycles <= timing.cycles
+        assert gain.predicted_cycles <= gain.cycles
+        if arch.dram.timing is None:  # an earlier transfer may meet a refresh that it had missed
+            assert gain.cycles <= timing.cycles
     assert [gain.cycles for gain in gains] == sorted(gain.cycles for gain in gains)  # type: ignore[type-var]
 
 

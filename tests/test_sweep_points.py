@@ -128,6 +128,15 @@ def test_a_point_ends_at_the_first_rung_that_breaks_a_constraint(tmp_path: Path)
     assert error.startswith("fidelity.spearman > 0.9999: got 0.")
 
 
+@pytest.mark.parametrize("arch", ["edge_systolic_16_ws", "pynq_z2", "eyeriss"])
+@pytest.mark.parametrize("method", ["saliency", "gradcam", "integrated_gradients"])
+def test_the_bound_is_below_what_the_clock_says(arch: str, method: str) -> None:
+    experiment, machine = experiment_of(model="cifar_cnn", method=method, arch=arch), load_architecture(arch)
+    least, found = timing.bound(experiment, machine), timing.timed(experiment, machine, Memo())
+    for name in ("cycles", "latency_ms", "energy_mj", "edp"):
+        assert 0 < least[f"bound.{name}"] <= found[name]
+
+
 def test_a_point_that_cannot_be_fails_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     text = SMALL.replace("weights.size: [32KiB, 64KiB]", "activations.size: [256B, 64KiB]")
     found = sweep(space_of(tmp_path, text), tmp_path / "s.sqlite")

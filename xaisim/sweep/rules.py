@@ -74,7 +74,7 @@ class Constraint:
         value = outputs.get(self.output, self._best(outputs))
         if value is None:
             return 1.0 if self.output in outputs else 0.0
-        apart = (value - self.limit) / max(abs(self.limit), 1e-12)
+        apart = (float(value) - self.limit) / max(abs(self.limit), 1e-12)
         apart = abs(apart) if self.test == "==" else apart if self.test.startswith("<") else -apart
         return apart if self.holds(outputs) is not False else max(apart, 1e-9)
 

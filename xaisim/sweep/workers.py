@@ -38,7 +38,6 @@ SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1h",  # else a second death soon after the first closes the supervisor
     "distributed.scheduler.worker-ttl": "1h",
     "distributed.scheduler.allowed-failures": 3,
-    "distributed.worker.daemon": False,
     "distributed.nanny.pre-spawn-environ": dict.fromkeys(
         ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), 1
     ),
