@@ -409,7 +409,7 @@ def test_options_override_a_workload() -> None:
     fewer = profiled("--n-steps", "5", "--arch", "zcu104")
     assert (fewer.options["n_steps"], fewer.options["baseline"], fewer.architecture) == (5, "black", "zcu104")
     other = profiled("--method", "gradcam")  # the workload's options were meant for another method
-    assert (other.method, other.options) == ("gradcam", {"layer": "relu4"})
+    assert (other.method, other.options) == ("gradcam", {"layer": "relu4", "upsample": "bilinear", "relu": True})
 
 
 def test_show_prints_every_noun() -> None:
