@@ -525,7 +525,7 @@ def rtl(arch: str, output: Path, force: bool, as_json: bool, **options: Any) -> 
 
 @main.command(name="list", short_help="List what ships, by name.")
 def list_choices() -> None:
-    """List what ships: models, methods, architectures, workloads, rules, numerics."""
+    """List what ships: models, methods, architectures, workloads, spaces, rules, numerics."""
     from xaisim.show import choices_text
 
     click.echo(choices_text())

@@ -22,6 +22,7 @@ from xaisim.report.report import Report
 from xaisim.report.sentences import bytes_text, energy_text, gains_text, layers_text, path_text, stored_text, time_text
 from xaisim.simulate.clock import LoopTiming
 from xaisim.simulate.mapper import Wish, best_schedule
+from xaisim.sweep.space import load_space
 
 
 def show_noun(noun: str, experiment: Experiment, rows: int) -> str:
@@ -153,6 +154,7 @@ def choices_text() -> str:
         "methods": {name: method.summary.replace("``", "") for name, method in METHODS.items()},
         "architectures": {name: load_architecture(name).description for name in shipped_names("arch_configs")},
         "workloads": {name: load_experiment(name).description for name in shipped_names("workloads")},
+        "spaces for xaisim sweep": {name: load_space(name).title for name in shipped_names("dse")},
         "rules": dict.fromkeys(PATH_RULES, ""),
         "numerics": {
             **{name: f"{n.weights} bits, calibrated on pictures" for name, n in NAMED_NUMERICS.items()},
