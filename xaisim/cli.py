@@ -477,7 +477,7 @@ def study(name: str, output: Path | None, as_json: bool, **settings: Any) -> Non
 
     setting = Setting(**settings)
     where = output or _RESULTS / f"study-{name}{'-quick' if setting.quick else ''}"
-    with Progress(quiet=as_json) as progress, opened(name, where) as cells:
+    with Progress(quiet=as_json) as progress, opened(name, where, setting) as cells:
         found = run(name, setting, cells, progress)
         save_study(found, where)
     if as_json:

@@ -6,6 +6,7 @@ xaisim sweep SPACE.yaml -o STORE.sqlite          fills the store and shows the P
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ import click
 from xaisim.progress import Progress
 
 if TYPE_CHECKING:
+    from xaisim.sweep.rules import Objective
     from xaisim.sweep.run import Swept
+    from xaisim.sweep.store import Row
 
 _STORE = click.Path(path_type=Path)
 
@@ -70,7 +73,7 @@ def run(space: str, output: Path, as_json: bool, **settings: Any) -> None:
         click.echo(json.dumps(_summary(found), indent=1))
         return
     click.echo(_counts(found))
-    _show_front(output)
+    _show_front(found.front, checked.goals, found.rows)
 
 
 @sweep.command(short_help="Show the Pareto front of a store.")
@@ -78,13 +81,15 @@ def run(space: str, output: Path, as_json: bool, **settings: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON and nothing else.")
 def front(store: Path, as_json: bool) -> None:
     """Show the Pareto front of STORE as a table, and the command that makes each of its points again."""
-    from xaisim.sweep.table import front_of
+    from xaisim.sweep.front import front as front_of
+    from xaisim.sweep.table import points_of
 
+    rows, objectives = points_of(store)
+    best = front_of(rows, objectives)
     if as_json:
-        rows, _ = front_of(store)
-        click.echo(json.dumps([_row(row) for row in rows], indent=1))
+        click.echo(json.dumps([_row(row) for row in best], indent=1))
     else:
-        _show_front(store)
+        _show_front(best, objectives, rows)
 
 
 @sweep.command(short_help="Write all points as CSV or Parquet.")
@@ -113,7 +118,7 @@ def query(store: Path, sql: str, as_json: bool) -> None:
     with Store.read(store) as opened:
         columns, rows = opened.query(sql)
     if as_json:
-        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1))
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1, default=repr))
     else:
         click.echo("\n".join("\t".join(map(str, row)) for row in [columns, *rows]))
 
@@ -131,15 +136,13 @@ def _over_time(volumes: list[float]) -> str:
     return ", ".join(f"{volumes[place - 1]:.4f} after {place}" for place in places)
 
 
-def _show_front(store: Path) -> None:
+def _show_front(rows: Sequence[Row], objectives: Sequence[Objective], all_rows: Sequence[Row]) -> None:
     from rich.console import Console
 
-    from xaisim.sweep.table import front_of, front_table
+    from xaisim.sweep.table import front_table, no_front
 
-    rows, objectives = front_of(store)
     if not rows:
-        click.echo("no point is done and keeps to the constraints; reasons: xaisim sweep query "
-                   f"{store} \"SELECT error, count(*) FROM points GROUP BY 1\"")  # fmt: skip
+        click.echo(no_front(all_rows, objectives))
         return
     table = front_table(rows, objectives)
     width = Console(width=1000).measure(table).maximum

@@ -54,7 +54,7 @@ Rule = Callable[[Backward, Node, str], Mapping[str, str]]
 
 
 def _conv(b: Backward, node: Node, g: str) -> Mapping[str, str]:
-    """dX = conv(dY, W turned): pad' = K − 1 − pad, the stride becomes an input dilation (ALGORITHMS §2)."""
+    """dX = conv(dY, W turned): pad' = K − 1 − pad, the stride becomes an input dilation."""
     x, w = node.args[0], node.args[1]
     kernel = b.types[w].shape[2:]
     attrs = _transposed_window(node, kernel, b.types[x].shape)

@@ -25,7 +25,7 @@ class Cells:
 
     def __init__(self, path: Path | None, version: str) -> None:
         """Open or make the file; raises :class:`UserError` where it cannot be written or is something else."""
-        self.version = version
+        self.version, self._path = version, path
         self.made = self.found = 0
         try:
             self._db = sqlite3.connect(":memory:" if path is None else path, timeout=60, isolation_level=None)
@@ -37,12 +37,15 @@ class Cells:
     def get(self, key: Key, compute: Callable[[], Any]) -> Any:
         """Return the value under ``key``, computing and keeping it where it is not there yet."""
         text = json.dumps([self.version, *key], ensure_ascii=False)
-        row = self._db.execute("SELECT value FROM cells WHERE key = ?", (text,)).fetchone()
-        if row is not None:
-            self.found += 1
-            return json.loads(row[0])
-        value = json.dumps(compute(), ensure_ascii=False)
-        self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (text, value))
+        try:
+            row = self._db.execute("SELECT value FROM cells WHERE key = ?", (text,)).fetchone()
+            if row is not None:
+                self.found += 1
+                return json.loads(row[0])
+            value = json.dumps(compute(), ensure_ascii=False)
+            self._db.execute("INSERT OR IGNORE INTO cells VALUES (?, ?)", (text, value))
+        except sqlite3.Error as error:
+            raise UserError(f"{self._path}: cannot keep results there: {error}") from None
         self.made += 1
         return json.loads(value)
 

@@ -124,12 +124,17 @@ def _without_masks(p: Prepared) -> Any:
 
 def _study(setting: Setting, rows: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> Study:
     low, high = min(r["overhead"] for r in rows), max(r["overhead"] for r in rows)
+    work = [r["backward_mac"] / r["forward_mac"] for r in rows]
+    boards = [b for b in blocks if b["dsp"] is not None]
     verdict = [
-        f"attribution adds {low:.2f}x to {high:.2f}x of inference, the multiplications of backward being 1.00x",
+        f"attribution adds {low:.2f}x to {high:.2f}x of inference; backward multiplies {_spread(work)} as often as it",
         _memory_line(rows),
-        f"every multiplier of inference works in backward, none is added; the memory of masks and indices is "
-        f"{_range([b['mask_bram36'] for b in blocks if b['dsp'] is not None])} block RAMs",
     ]
+    if boards:
+        masks = _range([b["mask_bram36"] for b in boards])
+        verdict.append(
+            f"backward runs on the multipliers of inference; memories of masks and indices take {masks} block RAMs"
+        )
     headline = {"overhead_low": low, "overhead_high": high, "least_bits": min(r["least_bits"] for r in rows)}
     return Study(
         "edge", TITLE, SOURCE, tuple(verdict), (_latency(rows), _memory(rows), _blocks(blocks)), _chart(rows), headline,
@@ -142,12 +147,18 @@ def _range(values: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
+def _spread(values: list[float]) -> str:
+    low, high = f"{min(values):.2f}x", f"{max(values):.2f}x"
+    return low if low == high else f"{low} to {high}"
+
+
 def _memory_line(rows: list[dict[str, Any]]) -> str:
     parts = []
     for model in dict.fromkeys(r["model"] for r in rows):
         r = next(r for r in rows if r["model"] == model)
-        ratio = r["framework_bits"] / r["least_bits"]
-        parts.append(f"{model} {r['least_bits']:,} bits, {ratio:,.0f}x less than all layers' outputs in 32 bits")
+        least = r["least_bits"]
+        less = f", {r['framework_bits'] / least:,.0f}x less than all layers' outputs in 32 bits" if least else ""
+        parts.append(f"{model} {least:,} bits{less}")
     return "kept for backward at least: " + "; ".join(parts)
 
 

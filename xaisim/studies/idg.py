@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from xaisim.config import UserError
 from xaisim.metrics.faithfulness import deletion, insertion
 from xaisim.report.chart import Bars, Chart, Line, Panel
 from xaisim.studies.bench import Bench, Contender, Contest, Row, cheapest_alike, column, mean_interval
@@ -41,6 +42,8 @@ _BATCH = 64
 
 def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
     """Judge every rival and every pair of pilots and samples on every picture."""
+    if len(setting.archs) > 1:
+        raise UserError("study idg compares methods on one machine: name one")
     contest = Contest("idg", contenders(quick=setting.quick), judged, 100, 8)
     models = models_of(setting, MODELS[:1] if setting.quick else MODELS)
     rows = contest.rows(models, setting.archs or (ARCH,), setting, cells, progress)
@@ -81,11 +84,11 @@ def _study(setting: Setting, rows: list[Row]) -> Study:
     verdict = [
         f"IDG is better in {better} of {len(pairs)} paired comparisons, worse in {worse}; else the interval holds 0",
         *(
-            f"{model}: {name} keeps IDG's quality with {cell_text(ratio)}x fewer cycles"
+            f"{model}: {name} is not shown to lose quality beside IDG and takes {cell_text(ratio)}x fewer cycles"
             for model, (name, ratio) in cheapest.items()
         ),
         *(
-            f"{model}: of all, {name} is no worse in either area and takes {cell_text(r)}x fewer cycles"
+            f"{model}: of all, {name} is not shown to be worse in either area and takes {cell_text(r)}x fewer cycles"
             for model, (name, r) in any_method.items()
         ),
     ]

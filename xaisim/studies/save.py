@@ -1,6 +1,6 @@
 """A study's folder: the table, the picture, the JSON, and the cells that they were made from.
 
-with opened("gradcam", Path("out")) as cells: save_study(run("gradcam", setting, cells, progress), Path("out"))
+with opened("gradcam", Path("out"), setting) as cells: save_study(run("gradcam", setting, cells, progress), Path("out"))
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from xaisim.experiment import code_digest
 from xaisim.report.chart import draw_chart
 from xaisim.studies.cells import Cells
 from xaisim.studies.listed import STUDIES
-from xaisim.studies.study import Study, study_text
+from xaisim.studies.study import Setting, Study, study_text
 
 _CELLS = "cells.sqlite"
 
 
-def opened(name: str, folder: Path) -> Cells:
-    """Return what is kept in a study's folder, made where it is not there.
+def opened(name: str, folder: Path, setting: Setting) -> Cells:
+    """Return what is kept in a study's folder, made where it is not there: of this code, and of the files named.
 
     Raises :class:`UserError` for an unknown study and for a folder that holds something else.
     """
@@ -33,7 +33,7 @@ def opened(name: str, folder: Path) -> Cells:
         raise UserError(f"{folder}: cannot be used: {error.strerror or error}") from None
     if others and _CELLS not in others:
         raise UserError(f"{folder}: is not empty and is no study's folder (it has {others[0]}); choose another")
-    return Cells(folder / _CELLS, code_digest()[:12])
+    return Cells(folder / _CELLS, code_digest()[:12] + setting.files())
 
 
 def save_study(study: Study, folder: Path) -> list[Path]:

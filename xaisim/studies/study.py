@@ -5,6 +5,7 @@ Study("nuig", "…", (Table(...), ...), charts, headline={"speedup": 3.1})
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,17 @@ class Setting:
     """How many pictures."""
     weights: str | None = None
     """A file of weights for the one model that is named."""
+
+    def files(self) -> str:
+        """Return a digest of what stands in the files that are named here; empty where none is."""
+        named = [Path(name) for name in (*self.archs, *([self.weights] if self.weights else []))]
+        if self.images is not None and self.images.is_dir():
+            named += sorted(self.images.iterdir())
+        state = hashlib.sha256()
+        found = [path for path in named if path.is_file()]
+        for path in found:
+            state.update(f"{path.name} {path.stat().st_size} ".encode() + path.read_bytes())
+        return state.hexdigest()[:12] if found else ""
 
 
 @dataclass(frozen=True, slots=True)

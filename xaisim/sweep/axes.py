@@ -10,6 +10,7 @@ Every axis is a finite list in the order written, so each sampler draws from the
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from xaisim.config import RuleError, did_you_mean
@@ -31,7 +32,9 @@ def values_of(written: Any) -> tuple[Any, ...]:
         near = did_you_mean(key, KINDS) or ";"
         raise RuleError([((), f"must have one key{near} choices: {', '.join(KINDS)}")])
     ((kind, ends),) = written.items()
-    number = isinstance(ends, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in ends)
+    number = isinstance(ends, list) and all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in ends
+    )
     if not number or len(ends) not in ((3,) if kind == "range" else (2, 3)):
         shape = "[from, to, step]" if kind == "range" else "[from, to] or [from, to, how many]"
         raise RuleError([((kind,), f"must be {shape}, in numbers")])

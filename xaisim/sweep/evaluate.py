@@ -1,6 +1,6 @@
 """Evaluate a point, rung by rung, until it is done or a constraint is known to fail.
 
-    Evaluator(memo, objectives, constraints)(point)       # Result(status="done", rung="clock", outputs={…}, …)
+    Evaluator(memo, constraints)(point)       # Result(status="done", rung="clock", outputs={…}, …)
 
 bound   area, blocks of an FPGA, and lower bounds of cycles and energy
 clock   cycles and energy of every workload

@@ -1,6 +1,6 @@
 """How faithful a fixed-point explanation is to float64, picture by picture, each computed once and remembered.
 
-    fidelities(experiment, 8, memo)        # {"fidelity.spearman": 0.99, …}: medians over scene:0 … scene:7
+    fidelities(experiment, arch, 8, memo)        # {"fidelity.spearman": 0.99, …}: medians over scene:0 … scene:7
 
 Values depend on the network, method, numerics and on what accumulators do, and on nothing else of the machine.
 """
@@ -25,6 +25,7 @@ from xaisim.ir.graph import Array
 from xaisim.numerics.devices import FloatDevice
 from xaisim.numerics.formats import Formats
 from xaisim.sweep.memo import Memo, key_of
+from xaisim.sweep.point import contents
 
 _TOP = 0.01
 _MOST_DB = 300.0
@@ -41,7 +42,7 @@ def values_key(experiment: Experiment, arch: Architecture, image: int) -> str:
     machine: Any = [array.accumulator, array.accumulator_bits, array.psum_bits, array.multiplier_bits]
     if array.accumulator == "saturate":
         machine = arch.model_dump_json(exclude={"name", "description"})
-    return key_of("values", experiment.model_dump_json(exclude=_UNUSED), machine, image)
+    return key_of("values", experiment.model_dump_json(exclude=_UNUSED), contents(experiment), machine, image)
 
 
 def fidelities(experiment: Experiment, arch: Architecture, images: int, memo: Memo) -> dict[str, float]:
@@ -79,8 +80,8 @@ def _explained(experiment: Experiment, image: int) -> dict[str, Any]:
 def _formats(p: Prepared, experiment: Experiment, image: int) -> Formats:
     """Return the formats, calibrated once for all pictures where they come from scenes of their own."""
     own = p.experiment.weights is not None or not p.model.trained
-    key = experiment.model_dump_json(exclude=_UNUSED), p.arch.array.accumulator_bits, image if own else None
-    found = _calibrated(*key)
+    text = experiment.model_dump_json(exclude=_UNUSED)
+    found = _calibrated(text, contents(experiment), p.arch.array.accumulator_bits, image if own else None)
     if not found:
         found.append(calibrated(p)[0])
     return found[0]

@@ -26,6 +26,8 @@ _UNKNOWN_COST = 1e9
 class Optimiser:
     """A study of Optuna under our ask and tell."""
 
+    ends = False
+
     def __init__(self, space: Space, first: Sequence[dict[str, Any]] = ()) -> None:
         try:
             import optuna

@@ -66,7 +66,7 @@ def make_point(
     parts = tuple(Part(name, weight, experiment_with(base, choice)) for name, weight, base in workloads)
     taken = {name for part in parts for name in METHODS[part.experiment.method].options}
     inputs = {key: value for key, value in choice.items() if not _is_option(key) or key[len("method.") :] in taken}
-    texts = [[p.name, p.weight, p.experiment.model_dump(mode="json"), _contents(p.experiment)] for p in parts]
+    texts = [[p.name, p.weight, p.experiment.model_dump(mode="json"), file_state(p.experiment)] for p in parts]
     state = json.dumps([texts, images, rules], sort_keys=True, ensure_ascii=False)
     return Point(inputs, parts, images, hashlib.sha256(state.encode()).hexdigest(), _commands(parts, images))
 
@@ -97,12 +97,17 @@ def _with_changes(written: Any, branch: str, changes: dict[str, Any]) -> str:
     return joined(name, {**own, **changes})
 
 
-def _contents(experiment: Experiment) -> list[Any]:
-    """Return what stands in the files that an experiment names."""
+def file_state(experiment: Experiment) -> list[Any]:
+    """Return what stands in the files that an experiment names, its machine's too."""
     arch, _ = parted(experiment.arch, "architecture")
+    return [architecture_data(arch), *contents(experiment)]
+
+
+def contents(experiment: Experiment) -> tuple[str | None, ...]:
+    """Return digests of the files that an experiment names beside its machine; None where it names none."""
     files = [experiment.weights, experiment.mapping, experiment.numerics, experiment.options.table]
     names = [parted(text, "file")[0] for text in files if isinstance(text, str)]
-    return [architecture_data(arch), *(_digest(name) for name in names)]
+    return tuple(_digest(name) for name in names)
 
 
 def _digest(name: str) -> str | None:

@@ -1,7 +1,7 @@
 """Run a sweep: ask, claim, evaluate, keep, tell, until there are as many points as were asked for.
 
     found = sweep(load_space("space.yaml"), Path("store.sqlite"), workers=2)
-    found.front, found.done, found.hypervolume
+    found.front, found.count("done"), found.hypervolume
 
 It can be stopped at any time and started again; several may fill one store.
 """
@@ -75,9 +75,9 @@ def sweep(
     first = _front_of(space, warm) if warm is not None else []
     sampler = sampler_of(space, first)
     most = points or space.points or (space.size if space.sampler.kind == "grid" else _DEFAULT_POINTS)
-    memo = None if cluster is not None else path.with_name(path.name + ".memo")
     start = time.monotonic()
     with Store.create(path, _meta(space, text)) as store:
+        memo = None if cluster is not None else path.with_name(path.name + ".memo")
         _check_same(store, space, any_code=any_code)
         if retry_failed:
             store.forget_failed()
@@ -109,7 +109,7 @@ class _Job:
             new = list({point.hash: point for point in asked if point.hash not in seen}.values())
             found = self.complete(new[: self._most - len(seen)], len(seen))
             seen |= found
-            fruitless = 0 if found else fruitless + 1
+            fruitless = 0 if found or sampler.ends else fruitless + 1
             known = [(c, seen[p.hash]) for c, p in zip(choices, asked, strict=True) if p.hash in seen]
             sampler.tell([_told(space, choice, row) for choice, row in known])
         return list(seen.values())

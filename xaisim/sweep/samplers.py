@@ -33,6 +33,9 @@ class Told(NamedTuple):
 class Sampler(Protocol):
     """Asks and is told."""
 
+    ends: bool
+    """It asks for no choice twice and comes to an end by itself."""
+
     def ask(self, room: int = 0) -> list[dict[str, Any]]:
         """Return the next generation, of ``room`` choices or more where that changes nothing; empty at the end."""
 
@@ -43,8 +46,8 @@ class Sampler(Protocol):
 class Listed:
     """A sampler that follows a sequence, whatever it is told."""
 
-    def __init__(self, choices: Iterator[dict[str, Any]]) -> None:
-        self._choices = choices
+    def __init__(self, choices: Iterator[dict[str, Any]], *, ends: bool) -> None:
+        self._choices, self.ends = choices, ends
 
     def ask(self, room: int = 0) -> list[dict[str, Any]]:
         """Return the next choices of the sequence."""
@@ -62,7 +65,7 @@ def sampler_of(space: Space, first: Sequence[dict[str, Any]] = ()) -> Sampler:
     kind = space.sampler.kind
     sequences = {"grid": grid, "random": drawn, "sobol": sobol}
     if kind in sequences:
-        return Listed(itertools.chain(first, sequences[kind](space)))
+        return Listed(itertools.chain(first, sequences[kind](space)), ends=kind != "sobol")
     from xaisim.sweep.optimiser import Optimiser
 
     return Optimiser(space, first)

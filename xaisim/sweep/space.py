@@ -10,6 +10,7 @@ It is checked in full, every value of every key, before anything runs.
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from xaisim.attribution.methods import METHODS
-from xaisim.config import Config, KeyPath, RuleError, UserError, did_you_mean, find_named, load_yaml
+from xaisim.config import Config, KeyPath, RuleError, UserError, did_you_mean, find_named, load_data, load_yaml
 from xaisim.experiment import Experiment, Options, check_names
 from xaisim.models.images import scene_count
 from xaisim.sweep.axes import values_of
-from xaisim.sweep.point import BRANCHES, FIELDS, Choice, Point, experiment_with, make_point
+from xaisim.sweep.point import BRANCHES, FIELDS, Choice, Point, experiment_with, file_state, make_point
 from xaisim.sweep.rules import OUTPUTS, Constraint, Direction, Objective, check_output, parse_constraint
 
 SAMPLERS = ("grid", "random", "sobol", "nsga2", "nsga3", "tpe")
@@ -131,7 +132,8 @@ class Space(Config):
     def identity(self) -> str:
         """Return what must be equal for two sweeps to share a store: all but the name and which points are drawn."""
         kept = {"base", "workloads", "space", "constraints", "objectives", "images"}
-        return json.dumps(self.model_dump(mode="json", include=kept), sort_keys=True)
+        files = [file_state(experiment_with(data, {})) for _, _, data in self.parts]
+        return json.dumps([self.model_dump(mode="json", include=kept), files], sort_keys=True)
 
     @cached_property
     def _rules_text(self) -> str:
@@ -157,11 +159,13 @@ class Space(Config):
             name, weight = given.get("name"), given.get("weight", 1)
             if not isinstance(name, str) or not name or name in names or "." in name:
                 problems.append((("workloads", index), "needs a name of its own, without a dot"))
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight <= 0:
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
                 problems.append((("workloads", index, "weight"), f"must be a number above 0 (got {weight})"))
             names.append(str(name))
             try:
-                _load(_on_top(base, {key: value for key, value in given.items() if key not in ("name", "weight")}))
+                own = {key: value for key, value in given.items() if key not in ("name", "weight")}
+                load_data(Experiment, own)
+                _load(_on_top(base, own))
             except UserError as error:
                 problems += [(("workloads", index), line.removeprefix("options: ")) for line in str(error).splitlines()]
         return problems
@@ -250,6 +254,7 @@ def _base_data(base: str | Mapping[str, Any]) -> dict[str, Any]:
         return load_yaml(Experiment, find_named("workloads", base, kind="workload")).model_dump(
             mode="json", exclude_defaults=True
         )
+    load_data(Experiment, dict(base))
     return dict(base)
 
 

@@ -1,6 +1,6 @@
 """The store of a sweep: one SQLite file with a row per point, safe for several writers and against kills.
 
-    with Store.open(Path("store.sqlite"), meta) as store:
+    with Store.create(Path("store.sqlite"), meta) as store:
         mine = store.claim(points)           # those that nobody else has or had
         store.finish(mine[0], result)
 

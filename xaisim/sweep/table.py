@@ -1,6 +1,6 @@
 """A store as a table: its front on the terminal, all of it as CSV or Parquet.
 
-rows, objectives = front_of(Path("store.sqlite"))
+rows, objectives = points_of(Path("store.sqlite")); front(rows, objectives)
 export(Path("store.sqlite"), Path("points.csv"))
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xaisim.config import UserError
-from xaisim.sweep.front import front, hypervolumes
+from xaisim.sweep.front import hypervolumes
 from xaisim.sweep.rules import Objective
 from xaisim.sweep.store import Row, Store
 
@@ -24,10 +25,29 @@ if TYPE_CHECKING:
 _FORMATS = (".csv", ".parquet")
 
 
-def front_of(path: Path) -> tuple[list[Row], list[Objective]]:
-    """Return the Pareto front of a store and its objectives; raises :class:`UserError`."""
-    rows, objectives = _read(path)
-    return front(rows, objectives), objectives
+def points_of(path: Path) -> tuple[list[Row], list[Objective]]:
+    """Return the finished points of a store and its objectives; raises :class:`UserError`."""
+    with Store.read(path) as store:
+        text = store.meta().get("objectives", "[]")
+        try:
+            goals = [Objective(goal["name"], goal["direction"]) for goal in json.loads(text)]
+        except (ValueError, KeyError, TypeError):
+            told = f"is no list of names and directions (got {text[:40]!r})"
+            raise UserError(f"{path}: meta.objectives: {told}") from None
+        return list(store.finished().values()), goals
+
+
+def no_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> str:
+    """Return why there is no front: what the points lack, or why most of them did not come through."""
+    done = [row for row in rows if row.status == "done"]
+    lacking = [goal.name for goal in objectives if not any(row.outputs.get(goal.name) is not None for row in done)]
+    if done and lacking:
+        return f"no front: no point has {lacking[0]}"
+    reasons = Counter(row.error for row in rows if row.error)
+    if not reasons:
+        return "no front: no point is there"
+    (reason, count), *_ = reasons.most_common(1)
+    return f"no front: no point is done; {count} of {len(rows)}: {reason}"
 
 
 def front_table(rows: Sequence[Row], objectives: Sequence[Objective]) -> Table:
@@ -51,7 +71,7 @@ def export(path: Path, output: Path, *, hypervolume: bool = False) -> int:
     """
     if output.suffix not in _FORMATS:
         raise UserError(f"{output}: must end in {' or '.join(_FORMATS)}")
-    rows, objectives = _read(path)
+    rows, objectives = points_of(path)
     columns = _columns(rows)
     if hypervolume:
         columns["hypervolume"] = list(hypervolumes(rows, objectives))
@@ -64,13 +84,6 @@ def export(path: Path, output: Path, *, hypervolume: bool = False) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return len(rows)
-
-
-def _read(path: Path) -> tuple[list[Row], list[Objective]]:
-    with Store.read(path) as store:
-        meta = store.meta()
-        goals = [Objective(goal["name"], goal["direction"]) for goal in json.loads(meta.get("objectives", "[]"))]
-        return list(store.finished().values()), goals
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, list[Any]]:

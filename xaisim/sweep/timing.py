@@ -1,6 +1,6 @@
 """What a machine takes for a program: cycles, energy and where they go, each launch timed once and remembered.
 
-    timed(experiment, memo)["latency_ms"]
+    timed(experiment, arch, memo)["latency_ms"]
 
 A launch's time depends on its graph's shapes and formats, trips, the architecture and the wish for its mapping, and on
 no values. So methods and workloads that share a launch share its result, across processes.
@@ -31,6 +31,7 @@ from xaisim.numerics.formats import Formats
 from xaisim.simulate.mapper import Wish
 from xaisim.simulate.program import ProgramTiming, host_cycles, time_program
 from xaisim.sweep.memo import Memo, key_of
+from xaisim.sweep.point import contents
 
 _UNTIMED = {"description", "image", "arch", "objective", "mapping"}
 """What of an experiment decides nothing about the launches but through the widths of the array."""
@@ -44,7 +45,8 @@ def program_of(experiment: Experiment, arch: Architecture) -> tuple[Launch, ...]
     array = arch.array
     ordered = experiment.arch if array.accumulator == "saturate" else ""  # the order of addition is in the graph
     key = experiment.model_dump_json(exclude=_UNTIMED)
-    found = _programs(key, array.multiplier_bits, array.accumulator_bits, array.accumulator, array.psum_bits, ordered)
+    widths = array.multiplier_bits, array.accumulator_bits, array.accumulator, array.psum_bits
+    found = _programs(key, contents(experiment), widths, ordered)
     if not found:
         p = prepare(experiment.model_copy(update={"mapping": None}), values=False)
         device = p.device(Formats(p.numerics), DryDevice)
