@@ -44,7 +44,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
     """Start ``xaisim sweep`` as a process of its own."""
     command = [sys.executable, "-m", "xaisim", "sweep", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
 def ended(process: subprocess.Popen[bytes]) -> str:

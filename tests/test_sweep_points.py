@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,29 @@ def test_nothing_on_the_front_is_beaten() -> None:
             assert not mask[index]
         elif not equal_before:
             assert (costs[mask] == row).all(axis=1).any()
+
+
+def test_values_follow_a_file_that_was_changed(tmp_path: Path) -> None:
+    """The memo keeps what was computed under what stands in the files, not under their names."""
+    numerics = tmp_path / "num.yaml"
+    text = SMALL.replace("constraints: [area_mm2 < 0.9]\n", "images: 1\n")
+    text = text[: text.index("space:")] + f"space:\n  numerics: [{numerics}]\n" + text[text.index("images:") :]
+    text = text.replace("area_mm2: min", "fidelity.sqnr_db: max")
+    found = []
+    for bits in (8, 4):
+        numerics.write_text(f"weights: {bits}\n")
+        (row,) = sweep(space_of(tmp_path, text), tmp_path / f"{bits}.sqlite").rows
+        found.append(row.outputs["fidelity.sqnr_db"])
+        if bits == 8:
+            shutil.copy(tmp_path / "8.sqlite.memo", tmp_path / "4.sqlite.memo")
+    assert found[0] > found[1] + 3
+
+
+def test_a_grid_goes_on_where_many_combinations_are_one_point(tmp_path: Path) -> None:
+    """Methods that do not take an option make one point of all its values; those behind them still have their turn."""
+    text = SMALL[: SMALL.index("space:")] + (
+        "space:\n  method: [saliency, nuig]\n  method.n_intervals: {range: [1, 110, 1]}\n"
+        "  method.exponent: {range: [0, 1, 0.01]}\nobjectives: {latency_ms: min}\npoints: 3\n"
+    )
+    rows = sweep(space_of(tmp_path, text), tmp_path / "s.sqlite").rows
+    assert {row.inputs["method"] for row in rows} == {"saliency", "nuig"}

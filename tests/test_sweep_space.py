@@ -168,3 +168,20 @@ def test_points_that_differ_in_an_unused_option_are_one(tmp_path: Path) -> None:
     paths = {space.point({**first, "method": "integrated_gradients", "method.n_steps": n}).hash for n in (4, 8)}
     assert (len(saliency), len(paths)) == (1, 2)
     assert "method.n_steps" not in space.point(first).inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("base: {model: cifar_cnn, options: 3}\nspace: {arch.array.rows: [8]}\n" + GOAL, "options: must be an object"),
+        ("base: {model: cifar_cnn, method: [saliency]}\nspace: {arch.array.rows: [8]}\n" + GOAL, "method: must be a"),
+        (BASE + "workloads: [{name: a, options: 3}]\nspace: {arch.array.rows: [8]}\n" + GOAL, "options: must be a"),
+        (BASE + "workloads: [{name: a, weight: .nan}]\nspace: {arch.array.rows: [8]}\n" + GOAL, "a number above 0"),
+        (BASE + "space: {arch.clock_mhz: {range: [100, .inf, 100]}}\n" + GOAL, "must be [from, to, step], in numbers"),
+        (BASE + "space: {arch.clock_mhz: {log: [.nan, 400]}}\n" + GOAL, "in numbers"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_told_and_not_tripped_over(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        space_of(tmp_path, text)
+    assert told in str(error.value), error.value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -93,8 +94,9 @@ def _forget_memo(path: Path) -> None:
 
 def test_two_sweeps_fill_one_store_without_doing_a_point_twice(whole: Path, tmp_path: Path) -> None:
     path, space = tmp_path / "store.sqlite", str(space_file(tmp_path))
-    for process in [start(space, "-o", str(path)) for _ in range(2)]:
-        ended(process)
+    started = [start(space, "-o", str(path), "--json") for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert sum(json.loads(text)["computed"] for text in said) == 12  # no point was done by both
     assert content(path) == content(whole)
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM points WHERE status = 'running'").fetchone() == (0,)
