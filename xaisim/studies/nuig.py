@@ -255,7 +255,8 @@ def _speed_table(rows: list[dict[str, Any]]) -> Table:
         "whole explanation, inference, probes and host included, timed at 8, 16, … 512 points and straight between. "
         "Points *last* if every number up to twice as many has |δ| within the threshold, too; "
         "the *fewest* meet it once, perhaps by luck, and only an oracle knows them. *Speed-up*: cycles of "
-        "uniform points under the same rule (right for right, else middle) over these. Where none of 512 will do, 512 are counted."
+        "uniform points under the same rule (right for right, else middle) over these. Where none of 512 will do, 512 "
+        "are counted."
     )
     return Table("Points and cycles at equal completeness", note, columns, cells)
 
