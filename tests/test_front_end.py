@@ -111,6 +111,17 @@ def test_a_noise_tunnel_refuses_what_it_does_not_know() -> None:
         tunnel.attribute(X, nt_type="smoothgrads")
     with pytest.raises(UserError, match="nt_samples must be at least 1, got 0"):
         tunnel.attribute(X, nt_samples=0)
+    with pytest.raises(UserError, match="a NoiseTunnel has no convergence delta"):
+        tunnel.attribute(X, return_convergence_delta=True)
+
+
+def test_arguments_stand_where_captum_has_them() -> None:
+    few = IntegratedGradients(NET, device="float").attribute(X, None, [0, 1], None, 4)
+    assert np.array_equal(few, IntegratedGradients(NET, device="float").attribute(X, target=[0, 1], n_steps=4))
+    with pytest.raises(UserError, match="these networks take their input alone"):
+        Saliency(NET, device="float").attribute(X, 0, additional_forward_args=3)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown device 'flaot'; did you mean 'float'"):
+        pair_model(NET, device="flaot")
 
 
 def test_several_inputs_are_refused() -> None:

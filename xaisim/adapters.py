@@ -17,7 +17,7 @@ import numpy as np
 from xaisim.api import attribute, experiment_of
 from xaisim.attribution.device import Kernel
 from xaisim.attribution.kernels import backpropagated, gradient
-from xaisim.config import UserError
+from xaisim.config import UserError, choose
 from xaisim.experiment import prepare
 from xaisim.flow import calibrated
 from xaisim.ir.graph import Array, Graph, prune
@@ -42,6 +42,7 @@ def pair_model(
     ``call_model_args={"class_idx": c}``; outputs are logits and gradients of that class's logit, channels last.
     ``layer`` is the feature map of GradCAM, by default the last one; ``settings`` as for :func:`xaisim.explain`.
     """
+    choose("device", device, ("fixed", "float"))
     p = prepare(experiment_of(model=model, method="saliency", **settings))
     machine = FloatDevice() if device == "float" else p.device(calibrated(p)[0])
     graph = p.model.graph

@@ -52,8 +52,11 @@ class Saliency(Attribution):
 
     explainer = "saliency"
 
-    def attribute(self, inputs: Any, target: Target = None, abs: bool = True) -> Any:
+    def attribute(
+        self, inputs: Any, target: Target = None, abs: bool = True, additional_forward_args: None = None
+    ) -> Any:  # fmt: skip
         """Return gradients (N, C, H, W), their magnitudes unless ``abs`` is false."""
+        _no_more(additional_forward_args)
         found = self._attribute(inputs, target)
         return found.__abs__() if abs else found
 
@@ -63,8 +66,9 @@ class InputXGradient(Attribution):
 
     explainer = "input_x_gradient"
 
-    def attribute(self, inputs: Any, target: Target = None) -> Any:
+    def attribute(self, inputs: Any, target: Target = None, additional_forward_args: None = None) -> Any:
         """Return (N, C, H, W)."""
+        _no_more(additional_forward_args)
         return self._attribute(inputs, target)
 
 
@@ -73,8 +77,9 @@ class Deconvolution(Attribution):
 
     explainer = "deconvnet"
 
-    def attribute(self, inputs: Any, target: Target = None) -> Any:
+    def attribute(self, inputs: Any, target: Target = None, additional_forward_args: None = None) -> Any:
         """Return (N, C, H, W)."""
+        _no_more(additional_forward_args)
         return self._attribute(inputs, target)
 
 
@@ -83,8 +88,9 @@ class GuidedBackprop(Attribution):
 
     explainer = "guided_backprop"
 
-    def attribute(self, inputs: Any, target: Target = None) -> Any:
+    def attribute(self, inputs: Any, target: Target = None, additional_forward_args: None = None) -> Any:
         """Return (N, C, H, W)."""
+        _no_more(additional_forward_args)
         return self._attribute(inputs, target)
 
 
@@ -98,8 +104,19 @@ class LayerGradCam(Attribution):
         super().__init__(model, **settings)
         self.layer = layer
 
-    def attribute(self, inputs: Any, target: Target = None, relu_attributions: bool = False) -> Any:
-        """Return (N, 1, h, w): the channels' sum, upsampled by no one."""
+    def attribute(
+        self,
+        inputs: Any,
+        target: Target = None,
+        additional_forward_args: None = None,
+        attribute_to_layer_input: bool = False,
+        relu_attributions: bool = False,
+        attr_dim_summation: bool = True,
+    ) -> Any:
+        """Return (N, 1, h, w): the channels' sum, upsampled by no one; of a layer's output, as no other is there."""
+        _no_more(additional_forward_args)
+        if attribute_to_layer_input or not attr_dim_summation:
+            raise UserError("a layer's map is the sum over channels at its output; name the layer before for its input")
         return self._attribute(inputs, target, layer=self.layer, upsample="none", relu=relu_attributions)
 
 
@@ -113,8 +130,12 @@ class GuidedGradCam(Attribution):
         super().__init__(model, **settings)
         self.layer = layer
 
-    def attribute(self, inputs: Any, target: Target = None, interpolate_mode: str = "nearest") -> Any:
+    def attribute(
+        self, inputs: Any, target: Target = None, additional_forward_args: None = None,
+        interpolate_mode: str = "nearest",
+    ) -> Any:  # fmt: skip
         """Return (N, C, H, W); ``interpolate_mode`` is ``nearest`` or ``bilinear``."""
+        _no_more(additional_forward_args)
         return self._attribute(inputs, target, layer=self.layer, upsample=interpolate_mode)
 
 
@@ -143,15 +164,21 @@ class NoiseTunnel:
         inputs: Any,
         nt_type: str = "smoothgrad",
         nt_samples: int = 5,
+        nt_samples_batch_size: int | None = None,
         stdevs: float = 1.0,
+        *,
         target: Target = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> Any:
         """Return the mean (``smoothgrad``), mean square (``smoothgrad_sq``) or variance (``vargrad``), (N, C, H, W).
 
-        Noise is normal with deviation ``stdevs``, the same for the same ``seed``; ``kwargs`` go to the method.
+        Noise is normal with deviation ``stdevs``, the same for the same ``seed``; ``kwargs`` go to the method. One noisy
+        copy is computed after the other, whatever ``nt_samples_batch_size`` says: no bit depends on it.
         """
+        del nt_samples_batch_size
+        if kwargs.get("return_convergence_delta"):
+            raise UserError("a NoiseTunnel has no convergence delta")
         choose("nt_type", nt_type, ("smoothgrad", "smoothgrad_sq", "vargrad"))
         if nt_samples < 1:
             raise UserError(f"nt_samples must be at least 1, got {nt_samples}")
@@ -181,6 +208,7 @@ class IntegratedGradients(Attribution):
         inputs: Any,
         baselines: Any = None,
         target: Target = None,
+        additional_forward_args: None = None,
         n_steps: int = 50,
         method: str = "gausslegendre",
         internal_batch_size: int | None = None,
@@ -191,6 +219,7 @@ class IntegratedGradients(Attribution):
         ``baselines`` is 0 by default. ``method`` is the quadrature, with Captum's names; ``riemann_trapezoid`` is the
         trapezoid rule, whose weights sum to 1. Captum's do not: they are ``captum_trapezoid`` here.
         """
+        _no_more(additional_forward_args)
         return self._attribute(
             inputs, target, baselines=_array(baselines), n_steps=n_steps, method=method,
             internal_batch_size=internal_batch_size, return_convergence_delta=return_convergence_delta,
@@ -219,6 +248,11 @@ class AnyMethod(Attribution):
             inputs, target, baselines=_array(baselines), internal_batch_size=internal_batch_size,
             return_convergence_delta=return_convergence_delta, **options,
         )  # fmt: skip
+
+
+def _no_more(additional_forward_args: None) -> None:
+    if additional_forward_args is not None:
+        raise UserError("additional_forward_args: these networks take their input alone")
 
 
 def _array(given: Any) -> Any:
