@@ -173,8 +173,8 @@ class NoiseTunnel:
     ) -> Any:
         """Return the mean (``smoothgrad``), mean square (``smoothgrad_sq``) or variance (``vargrad``), (N, C, H, W).
 
-        Noise is normal with deviation ``stdevs``, the same for the same ``seed``; ``kwargs`` go to the method. One noisy
-        copy is computed after the other, whatever ``nt_samples_batch_size`` says: no bit depends on it.
+        Noise is normal with deviation ``stdevs``, the same for the same ``seed``; ``kwargs`` go to the method. One
+        noisy copy is computed after the other, whatever ``nt_samples_batch_size`` says: no bit depends on it.
         """
         del nt_samples_batch_size
         if kwargs.get("return_convergence_delta"):
