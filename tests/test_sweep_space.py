@@ -185,3 +185,11 @@ def test_values_of_the_wrong_kind_are_told_and_not_tripped_over(text: str, told:
     with pytest.raises(UserError) as error:
         space_of(tmp_path, text)
     assert told in str(error.value), error.value
+
+
+def test_bits_may_be_named(tmp_path: Path) -> None:
+    named, short = (space_of(tmp_path, BASE + f"space: {{{key}: [4, 8]}}\n" + GOAL) for key in
+                    ("numerics.weights.bits", "numerics.weights"))  # fmt: skip
+    for bits in (4, 8):
+        points = named.point({"numerics.weights.bits": bits}), short.point({"numerics.weights": bits})
+        assert points[0].hash == points[1].hash

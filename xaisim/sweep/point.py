@@ -77,6 +77,8 @@ def experiment_with(base: Mapping[str, Any], choice: Choice) -> Experiment:
     for branch in BRANCHES:
         prefix = branch + "."
         below = {key[len(prefix) :]: value for key, value in choice.items() if key.startswith(prefix)}
+        if branch == "numerics":  # numerics.weights.bits is numerics.weights
+            below = {key.removesuffix(".bits"): value for key, value in below.items()}
         if below:
             data[branch] = _with_changes(data.get(branch), branch, below)
     taken = METHODS[data["method"]].options if data.get("method") in METHODS else {}
