@@ -55,9 +55,9 @@ def kill_at_random(whole: Path, folder: Path, *, times: int) -> None:
     finished: set[str] = set()
     for _ in range(times):
         process = start(space, "-o", str(path))
-        deadline = time.monotonic() + rng.uniform(0.5, 2.5)
-        while time.monotonic() < deadline and process.poll() is None:
+        while process.poll() is None and not _owned_by(path, process.pid):
             time.sleep(0.01)
+        time.sleep(rng.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
         _forget_memo(path)  # else the second run would find everything there and be through at once
@@ -76,6 +76,16 @@ def _finished(path: Path) -> set[str]:
     with sqlite3.connect(path) as db:
         tables = db.execute("SELECT name FROM sqlite_master").fetchall()
         return {key for (key,) in db.execute("SELECT hash FROM points WHERE status != 'running'")} if tables else set()
+
+
+def _owned_by(path: Path, pid: int) -> bool:
+    """Return whether a process has claimed a point yet."""
+    if not path.exists():
+        return False
+    with sqlite3.connect(path) as db:
+        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'points'").fetchone():
+            return False
+        return db.execute("SELECT 1 FROM points WHERE owner LIKE ?", (f"%:{pid}:%",)).fetchone() is not None
 
 
 def _undo(path: Path, rng: random.Random) -> set[str]:
