@@ -17,8 +17,9 @@ import numpy as np
 from PIL import Image
 
 from xaisim.explore.page import page_of
-from xaisim.explore.pareto import costs_of, front
+from xaisim.explore.pareto import costs_of
 from xaisim.explore.store import StoreReader
+from xaisim.sweep.front import nondominated
 
 HERE = Path(__file__).parent
 SIZE = (1400, 1130)
@@ -39,7 +40,7 @@ def main() -> None:
         folder = Path(name)
         reader = StoreReader(Path(sys.argv[1]) if len(sys.argv) > 1 else synthetic(folder))
         store = reader.read()
-        best = np.flatnonzero(front(costs_of(store.points, store.objectives)))
+        best = np.flatnonzero(nondominated(costs_of(store.points, store.objectives)))
         chosen = store.points[sorted(best, key=lambda row: store.points[row].hash)[len(best) // 2]]
         (folder / "page.html").write_text(page_of(reader, maps=200), encoding="utf-8")
         address = f"file://{folder}/page.html#a={quote(json.dumps(chosen.hash[:16]))}"

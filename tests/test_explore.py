@@ -25,10 +25,11 @@ from xaisim.cli import main
 from xaisim.config import UserError
 from xaisim.explore.labels import label_of, short_names
 from xaisim.explore.page import page_of
-from xaisim.explore.pareto import Costs, costs_of, front, growth
+from xaisim.explore.pareto import Costs, costs_of, growth
 from xaisim.explore.payload import payload
 from xaisim.explore.server import ExploreServer, open_server
 from xaisim.explore.store import StoreReader
+from xaisim.sweep.front import nondominated
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def dominated(costs: Costs, row: int) -> bool:
 @given(COSTS)
 def test_the_front_is_what_no_other_point_dominates(costs: Costs) -> None:
     expected = [bool(np.isfinite(costs[row]).all()) and not dominated(costs, row) for row in range(len(costs))]
-    assert front(costs).tolist() == expected
+    assert nondominated(costs).tolist() == expected
 
 
 @given(arrays(float, st.tuples(st.integers(1, 20), st.just(2)), elements=st.floats(0, 1, width=16)))
@@ -169,7 +170,7 @@ def test_the_hypervolume_is_that_of_the_staircase(costs: Costs) -> None:
     wide = np.where(high > low, 1.1 * (high - low), 1.0)
     scaled = (costs - low) / wide
     area, edge = 0.0, 1.0
-    for x, y in sorted(map(tuple, scaled[front(costs)])):
+    for x, y in sorted(map(tuple, scaled[nondominated(costs)])):
         area += (1 - x) * max(0.0, edge - y)
         edge = min(edge, y)
     volume = growth(costs)
@@ -188,7 +189,7 @@ def test_maxima_count_the_other_way_and_only_done_points_do(store: Path) -> None
 
 
 def test_without_objectives_nothing_is_on_the_front() -> None:
-    assert not front(np.zeros((3, 0))).any()
+    assert not nondominated(np.zeros((3, 0))).any()
     assert growth(np.zeros((3, 0))).tolist() == [0, 0, 0]
 
 

@@ -12,8 +12,8 @@ import pytest
 from explore_page import Page, needs_chromium, opened_browser, written
 from PIL import Image
 
-from xaisim.explore.pareto import front
 from xaisim.explore.store import Store, StoreReader
+from xaisim.sweep.front import nondominated
 
 pytestmark = needs_chromium
 
@@ -61,7 +61,7 @@ def test_the_front_of_two_axes_is_the_one_of_the_values(page: Page, store: Store
     signs = {o.name: -1 if o.direction == "max" else 1 for o in store.objectives}
     done = [p for p in store.points if p.status == "done"]
     costs = np.array([[signs.get(n, 1) * {**p.inputs, **p.outputs}[n] for n in (x, y)] for p in done], float)
-    expected = {p.hash for p, best in zip(done, front(costs), strict=True) if best}
+    expected = {p.hash for p, best in zip(done, nondominated(costs), strict=True) if best}
     page.tab.select_option("#pick-x", x)
     page.tab.select_option("#pick-y", y)
     rows = "frontRows(store.columns.get(state.x), store.columns.get(state.y)).map((row) => store.hashes[row])"

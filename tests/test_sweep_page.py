@@ -7,8 +7,9 @@ from pathlib import Path
 from sweeps import space_of
 
 from xaisim.explore.page import page_of
-from xaisim.explore.pareto import costs_of, front
+from xaisim.explore.pareto import costs_of
 from xaisim.explore.store import StoreReader
+from xaisim.sweep.front import nondominated
 from xaisim.sweep.run import sweep
 
 
@@ -19,9 +20,8 @@ def test_a_sweep_opens_as_a_page(tmp_path: Path) -> None:
     reader = StoreReader(store)
     seen = reader.read()
     assert {point.hash for point in seen.points} == {row.hash for row in swept.rows}
-    best = [
-        point.hash for point, on in zip(seen.points, front(costs_of(seen.points, seen.objectives)), strict=True) if on
-    ]
-    assert {row.hash for row in swept.front} <= set(best)  # of equal points the page keeps all
+    mask = nondominated(costs_of(seen.points, seen.objectives))
+    best = [point.hash for point, on in zip(seen.points, mask, strict=True) if on]
+    assert {row.hash for row in swept.front} == set(best)
     assert {row.hash: row.command for row in swept.rows} == {h: d["command"] for h, d in reader.all_details().items()}
     assert "twelve points" in page_of(reader, maps=10)

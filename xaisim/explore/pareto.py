@@ -1,6 +1,5 @@
-"""The Pareto front and the hypervolume of design points. Rows are points, columns objectives, all to be minimised.
+"""Costs and hypervolume of design points for the page. Rows are points, columns objectives, all to be minimised.
 
-front(costs)              which rows no other row dominates
 growth(costs)             the share of the box that the rows up to each one dominate
 """
 
@@ -12,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xaisim.explore.store import Objective, Point
+from xaisim.explore.store import Point
+from xaisim.sweep.rules import Objective
 
 Costs: TypeAlias = NDArray[np.float64]
 SAMPLES = 1 << 15
@@ -29,25 +29,6 @@ def costs_of(points: Sequence[Point], objectives: Sequence[Objective]) -> Costs:
                 if isinstance(value, int | float):
                     costs[row, column] = value if objective.direction == "min" else -value
     return costs
-
-
-def front(costs: Costs) -> NDArray[np.bool_]:
-    """Return which rows are dominated by no other: nowhere worse and somewhere better. Equal rows all stay.
-
-    Rows with a value that is not finite are never on the front.
-    """
-    on_front = np.zeros(len(costs), bool)
-    if not costs.shape[1]:
-        return on_front
-    rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    rows = rows[np.lexsort(costs[rows].T[::-1])]  # a row can only be dominated by one in front of it
-    best = np.empty((0, costs.shape[1]))
-    for row in rows:
-        cost = costs[row]
-        if not ((best <= cost).all(axis=1) & (best < cost).any(axis=1)).any():
-            on_front[row] = True
-            best = np.vstack([best, cost])
-    return on_front
 
 
 def growth(costs: Costs, samples: int = SAMPLES) -> Costs:

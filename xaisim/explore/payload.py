@@ -15,8 +15,9 @@ import numpy as np
 
 from xaisim.config import parse_bytes
 from xaisim.explore.labels import label_of, short_names
-from xaisim.explore.pareto import SAMPLES, Costs, costs_of, front, growth
+from xaisim.explore.pareto import SAMPLES, Costs, costs_of, growth
 from xaisim.explore.store import STATUSES, Point, Store
+from xaisim.sweep.front import nondominated
 
 _STEPS = 400  # of the progress line, at most
 
@@ -42,7 +43,7 @@ def payload(store: Store, source: str) -> dict[str, Any]:
         "hashes": [p.hash for p in points],
         "errors": [p.error for p in points],
         "maps": [p.map for p in points],
-        "front": np.flatnonzero(front(costs)).tolist(),
+        "front": np.flatnonzero(nondominated(costs)).tolist(),
         "columns": columns,
         "progress": _progress(points, costs),
     }

@@ -15,22 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from xaisim.config import UserError
+from xaisim.sweep.rules import Objective
+from xaisim.sweep.store import SCHEMA_VERSION
 
-VERSION = 1
-"""``PRAGMA user_version`` of the stores that this module reads."""
 STATUSES = ("done", "running", "pruned", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """An output that the sweep minimises or maximises."""
-
-    name: str
-    direction: Literal["min", "max"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +64,10 @@ class StoreReader:
             (version,) = db.execute("PRAGMA user_version").fetchone()
         if not version or not {"points", "meta", "maps"} <= tables:
             raise UserError(f"{self.path}: is a database, but no store of a sweep")
-        if version != VERSION:
-            age = "a newer" if version > VERSION else "an older"
-            raise UserError(
-                f"{self.path}: was made by {age} version of xaisim (store version {version}, this one reads {VERSION})"
-            )
+        if version != SCHEMA_VERSION:
+            age = "a newer" if version > SCHEMA_VERSION else "an older"
+            versions = f"store version {version}, this one reads {SCHEMA_VERSION}"
+            raise UserError(f"{self.path}: was made by {age} version of xaisim ({versions})")
 
     def read(self) -> Store:
         """Return everything but what belongs to single points (:meth:`details`, :meth:`map`)."""

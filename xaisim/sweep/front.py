@@ -28,16 +28,21 @@ def costs_of(rows: Sequence[Row], objectives: Sequence[Objective]) -> Array:
 
 
 def nondominated(costs: Array) -> Array:
-    """Return a mask of the finite rows that no other row is better than; of equal rows the first."""
-    order = np.lexsort(costs.T[::-1])
-    kept: list[int] = []
-    for index in order:  # a row can only be dominated by one that sorts before it
-        row = costs[index]
-        if np.isfinite(row).all() and not (costs[kept] <= row).all(axis=1).any():
-            kept.append(int(index))
-    mask = np.zeros(len(costs), bool)
-    mask[kept] = True
-    return mask
+    """Return a mask of the rows that no other dominates: nowhere worse and somewhere better. Equal rows all stay.
+
+    Rows with a value that is not finite are never on the front.
+    """
+    on_front = np.zeros(len(costs), bool)
+    if not costs.shape[1]:
+        return on_front
+    rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
+    best = np.empty((0, costs.shape[1]))
+    for row in rows[np.lexsort(costs[rows].T[::-1])]:  # a row can only be dominated by one in front of it
+        cost = costs[row]
+        if not ((best <= cost).all(axis=1) & (best < cost).any(axis=1)).any():
+            on_front[row] = True
+            best = np.vstack([best, cost])
+    return on_front
 
 
 def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
