@@ -1,6 +1,6 @@
 """The cost bound of a tile size, compiled: does it fit, and what do its cycles and its traffic amount to at least?
 
-    cost = bounds(sizes, array_cycles, table, orders)      cycles, bytes over the bus, picojoules; inf if too big
+    cheapest(sizes, array_cycles, table, orders, CYCLES, …)     which order of loops, which size, and its cost
 
 Array, vector unit and transfers overlap perfectly in the bound; half of what overlaps with nothing counts too.
 """
@@ -20,6 +20,9 @@ from xaisim.mapping.streams import Problem, hops_at, link_bytes_per_cycle, relev
 
 Array = np.ndarray
 _T, _K, _C, _P, _Q = range(5)
+
+CYCLES, ENERGY, PRODUCT = range(3)
+"""What of a cost is to be least."""
 
 # Columns of Table.stream
 (_WEIGHT, _HALO, _PSUM, _BITS, _BIAS, _POINT, _DIMS, _MEMORY, _BUFFERS, _MOVED, _FROM_DRAM) = range(11)
@@ -162,6 +165,47 @@ def _transfers(table, used, tile, moves):  # type: ignore[no-untyped-def] # numb
         traffic += times * payload
         picojoules += times * payload * table.rate[s, 1]
     return cycles, traffic, picojoules
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cheapest(sizes, array_cycles, table, orders, figure, whole, slack, near):  # type: ignore[no-untyped-def] # numba
+    """Return (order, size, cycles, picojoules) of the tiling of least ``figure``; order −1 where none fits.
+
+    Within ``near`` times the least, less traffic wins, then the figure itself, then the larger tile. With ``whole``
+    channels stay uncut where any such tiling fits.
+    """
+    cost = bounds(sizes, array_cycles, table, orders, slack)
+    uncut = sizes[:, _C] == table.extent[_C]
+    least, apart = np.inf, np.inf  # of all, and of those with whole channels
+    for o in range(len(orders)):
+        for i in range(len(sizes)):
+            value = _figure(cost[o, i], figure)
+            least = min(least, value)
+            if uncut[i]:
+                apart = min(apart, value)
+    only = whole and np.isfinite(apart)
+    most = near * (apart if only else least)
+    order, best = -1, -1
+    if not np.isfinite(most):
+        return order, best, 0.0, 0.0
+    traffic, bound, volume = np.inf, np.inf, 0
+    for o in range(len(orders)):
+        for i in range(len(sizes)):
+            value = _figure(cost[o, i], figure)
+            if value > most or (only and not uncut[i]):
+                continue
+            size = sizes[i].prod()
+            bus = cost[o, i, 1]
+            if bus < traffic or (bus == traffic and (value < bound or (value == bound and size > volume))):
+                order, best, traffic, bound, volume = o, i, bus, value, size
+    return order, best, cost[order, best, 0], cost[order, best, 2]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _figure(cost, figure):  # type: ignore[no-untyped-def] # numba
+    if figure == PRODUCT:
+        return cost[0] * cost[2]
+    return cost[2] if figure == ENERGY else cost[0]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

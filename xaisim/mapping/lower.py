@@ -11,22 +11,13 @@ from typing import Any
 import numpy as np
 
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.memory import Sram
 from xaisim.mapping import tables as w
 from xaisim.mapping.allot import Sizes, allot, written
 from xaisim.mapping.nest import LOOPS, Mapping
 from xaisim.mapping.plan import Plan
 from xaisim.mapping.prologue import OVER_TRIPS, Kept, kept_over_trips
 from xaisim.mapping.stages import Stage
-from xaisim.mapping.streams import (
-    Problem,
-    Stream,
-    buffer_plan,
-    distinct_tiles,
-    relevant,
-    slot_bytes,
-    tile_bits,
-)
+from xaisim.mapping.streams import Problem, Slots, Stream, buffer_plan, relevant
 from xaisim.mapping.tiles import Unit, link_names, seats_of
 from xaisim.mapping.walk import walk
 
@@ -49,6 +40,7 @@ class _Tables:
     def __init__(self, plan: Plan, arch: Architecture, chosen_by: int, kept: list[Kept]) -> None:
         self.plan, self.arch, self.chosen_by, self.kept = plan, arch, chosen_by, kept
         self.memories = [memory.name for memory in arch.memories]
+        self.srams = {memory.name: memory for memory in arch.on_chip}
         self.seats = seats_of(arch)
         self.tensors: dict[str, int] = {}
         self.stage: list[list[int]] = []
@@ -99,11 +91,11 @@ class _Tables:
             self.tensors[self.plan.stages[self.chosen_by].outputs[0].name] if stage.index == self.chosen_by else -1,
             nest.R * nest.S,
         ])  # fmt: skip
-        slots = buffer_plan(problem, mapping, self.arch, self.plan.placement.free[stage.index])
+        plan = buffer_plan(problem, mapping, self.arch, self.plan.placement.free[stage.index])
         cursor: dict[str, int] = {}
         operands = self.plan.placement.operands[stage.index]
-        for stream, operand, held in zip(problem.streams, operands, slots, strict=True):
-            self.add_stream(stage, problem, mapping, stream, operand, held, cursor)
+        for stream, operand, slots in zip(problem.streams, operands, plan, strict=True):
+            self.add_stream(stage, problem, stream, operand, slots, cursor)
         for operand in stage.outputs:
             self.add_maker(problem, mapping, operand.name in self.plan.placement.resident)
         arrays = self.arch.array.count
@@ -119,21 +111,15 @@ class _Tables:
     def ahead(self, problem: Problem) -> int:
         """Tiles that a load runs ahead of their use: the fewest buffers of any stream, less the one in use."""
         fewest = [
-            self.sram(name).buffers
+            self.srams[name].buffers
             for stream in problem.streams
             for name, level in zip(stream.memories, stream.levels, strict=True)
             if level >= 0
         ]
         return min(fewest, default=1) - 1
 
-    def sram(self, name: str) -> Sram:
-        memory = self.arch.memory(name)
-        assert isinstance(memory, Sram)
-        return memory
-
     def add_stream(
-        self, stage: Stage, problem: Problem, mapping: Mapping, stream: Stream, operand: Any, held: list[int],
-        cursor: dict[str, int],
+        self, stage: Stage, problem: Problem, stream: Stream, operand: Any, slots: list[Slots], cursor: dict[str, int]
     ) -> None:  # fmt: skip
         kept = stream.kept
         own = operand is not None and stream.role != "output" and operand.name in {o.name for o in stage.outputs}
@@ -152,24 +138,19 @@ class _Tables:
         for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
             if level < 0:
                 continue
-            counts = dict.fromkeys(LOOPS, 1)
-            for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
-                counts[dim] *= count
-            distinct = int(distinct_tiles(stream, problem, counts))
-            tile = mapping.tile(problem.nest, level)
-            size = int(slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))))
+            count, size, distinct = slots[hop]
             base = cursor.get(memory, 0)
-            cursor[memory] = base + held[hop] * size
+            cursor[memory] = base + count * size
             # Stages take turns at filling a memory from its low and its high end, so that the first tiles of a stage
             # seldom wait for the last ones of the stage before.
             up = stage.index % 2 == 0
             address = base if up else self.plan.placement.free[stage.index][memory] - base - size
             self.hop.append([
-                self.memories.index(memory), level, held[hop], size, address, size if up else -size,
+                self.memories.index(memory), level, count, size, address, size if up else -size,
                 self.sizes.tiles, self.sizes.slots, self.unit(stream, hop), distinct,
             ])  # fmt: skip
             self.sizes.tiles += distinct
-            self.sizes.slots += held[hop]
+            self.sizes.slots += count
 
     def unit(self, stream: Stream, hop: int) -> int:
         """Return the unit that moves tiles into (or out of) a memory: a DMA engine, or a link of the memory."""
@@ -191,7 +172,7 @@ class _Tables:
 
     def fetched_ahead(self, stage: Stage, stream: Stream, operand: Any) -> bool:
         """Constant weights in a memory of their own need nothing of the stage before but room."""
-        alone = self.sram(stream.memories[0]).holds == ("weight",)
+        alone = self.srams[stream.memories[0]].holds == ("weight",)
         return bool(stage.index > 0 and stream.role == "weight" and alone and operand.constant and not operand.chosen)
 
 

@@ -144,7 +144,7 @@ def _keep_masks(
                 for source in views.sources(o.name)}  # fmt: skip
     made = []
     for operand, stage in masks:
-        size = int(points * slot_bytes(operand.type.size_bits))
+        size = points * slot_bytes(operand.type.size_bits)
         made.append((operand.name, Kept(memory.name, 0, size, stage.index, last.get(operand.name, len(stages)))))
     room = memory.size if memory.holds == ("mask",) else memory.size // 2
     for lowest in (memory.size - room, memory.size - room + memory.size // 4):
@@ -201,7 +201,7 @@ def _keep_over_trips(
         outputs = min(int(np.prod(volume(s.anchor.type.shape)[1:])) if o.role == "weight" else 1 for s, o in users)
         memory = staging_memories(operand, arch)[0].name
         if all(staging_memories(o, arch)[0].name == memory for _, o in users):
-            wishes.append((outputs / len(users), int(slot_bytes(bits)), name, loader.index, memory))
+            wishes.append((outputs / len(users), slot_bytes(bits), name, loader.index, memory))
     room = {memory.name: int(stay * memory.size) for memory in arch.on_chip}
     for _, size, name, index, memory in sorted(wishes):
         top = min(free[memory] for free in placement.free) // 8 * 8
@@ -236,7 +236,7 @@ def _keep_maps(
     wishes = []
     for name, (operand, first) in made.items():
         if name in last and name not in barred:
-            size = int(slot_bytes(operand.type.size_bits * (points if name in varying else 1)))
+            size = slot_bytes(operand.type.size_bits * (points if name in varying else 1))
             wishes.append((-(1 + readers[name]) / (1 + last[name] - first), size, first, name))
     for _, size, first, name in sorted(wishes):
         memory = staging_memories(made[name][0], arch)[0]

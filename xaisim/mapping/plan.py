@@ -89,7 +89,8 @@ def _mapped(
         if form is None:
             form = form_for(problem, mapping, arch, choice.objective)
         return mapping._replace(spatial=form), 0.0
-    left = tuple(free.items())
+    own = {memory for stream in problem.streams for memory in stream.memories}
+    left = tuple((memory, size) for memory, size in free.items() if memory in own)
     if form is None:
         tiled = choose_form(problem, arch, left, given.name, choice.objective)
         return tiled.mapping, tiled.bound

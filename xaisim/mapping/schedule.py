@@ -30,7 +30,7 @@ from xaisim.mapping.prologue import prologue_rows
 from xaisim.mapping.remat import STORED_OPS
 from xaisim.mapping.reuse import reuse_edges
 from xaisim.mapping.stages import Nest, Stage, Views
-from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, seats_of
+from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, by_user, seats_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -95,7 +95,11 @@ class Schedule:
         used = np.zeros((len(self.stages), 1 + len(names)), np.int64)
         tile = np.flatnonzero(a.slot >= 0)
         stage = self.tiles.stage[a.filled_by[tile]]
-        _, first = np.unique(np.stack([stage, a.memory[tile], a.address[tile]]), axis=1, return_index=True)
+        place = np.ravel_multi_index(
+            (stage, a.memory[tile], a.address[tile]),
+            (len(self.stages), 1 + len(names), 1 + int(a.address.max(initial=0))),
+        )
+        _, first = np.unique(place, return_index=True)
         np.add.at(used, (stage[first], a.memory[tile][first]), a.size_bytes[tile][first])
         for kept in self.placement.resident.values():
             used[max(0, kept.first) : kept.last + 1, 1 + names.index(kept.memory)] += kept.size
@@ -220,7 +224,7 @@ def _columns(
     bus = _bus_edges(unit, arch)
     hold = np.concatenate([hold, occupy[bus[0]] - arch.dma.issue_cycles])
     edges = np.concatenate([edges, bus], axis=1)
-    order = np.lexsort((edges[2], edges[0], edges[1]))
+    order = by_user(edges, len(rows))
     edges, hold = edges[:, order], hold[order]
     return TileGraph(
         stage=rows[:, w.O_STAGE],

@@ -7,23 +7,19 @@ tile_bits(stream, problem, k, c, p, q)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from itertools import accumulate
+from typing import NamedTuple
 
 from xaisim.hardware.architecture import Architecture
-from xaisim.hardware.memory import Sram
 from xaisim.ir import selection, softmax
 from xaisim.mapping.nest import Mapping
-from xaisim.mapping.stages import Nest, Stage
+from xaisim.mapping.stages import Nest, Stage, Window
 
 LOADED = ("input", "index", "weight", "tail")
 """Roles of streams that are moved towards the array or the vector unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """What tiling needs to know of an operand or output: its width, where its tiles wait, and what they follow."""
 
     role: str
@@ -52,8 +48,7 @@ class Stream:
         return self.memories[-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """A stage as the tiler sees it; equal problems have equal answers."""
 
     nest: Nest
@@ -100,8 +95,8 @@ def window_work(stage: Stage, nest: Nest) -> int:
     return 1
 
 
-def tile_bits(stream: Stream, problem: Problem, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
-    """Return the bits of one full tile of a stream, for int sizes or arrays of them."""
+def tile_bits(stream: Stream, problem: Problem, t: int, k: int, c: int, p: int, q: int) -> int:
+    """Return the bits of one full tile of a stream."""
     nest = problem.nest
     points = t if stream.point else 1
     if stream.role == "weight":
@@ -112,13 +107,13 @@ def tile_bits(stream: Stream, problem: Problem, t: Any, k: Any, c: Any, p: Any, 
     return points * k * p * q * stream.bits
 
 
-def reach(window: Any, outputs: Any) -> Any:
+def reach(window: Window, outputs: int) -> int:
     """Return the most input elements along one axis that ``outputs`` neighbouring outputs read."""
     span = ((outputs - 1) * window.stride + window.size - 1) // window.dilation + 1
-    return np.minimum(span, window.extent)
+    return min(span, window.extent)
 
 
-def slot_bytes(bits: Any) -> Any:
+def slot_bytes(bits: int) -> int:
     """Return the bytes a tile takes in a buffer: whole 8-byte words."""
     return -(-bits // 64) * 8
 
@@ -136,53 +131,59 @@ def relevant(stream: Stream, problem: Problem) -> str:
     return dims + "T" if stream.point else dims
 
 
-def distinct_tiles(stream: Stream, problem: Problem, counts: dict[str, Any]) -> Any:
-    """Return how many different tiles a stream has."""
-    return math.prod(counts[dim] for dim in relevant(stream, problem))
-
-
 def hops_at(stream: Stream, level: int) -> list[str]:
     """Return the memory of a stream that holds tiles of a level, if there is one."""
     return [memory for memory, at in zip(stream.memories, stream.levels, strict=True) if at == level]
 
 
-def buffers(memory: str, arch: Architecture, distinct: Any) -> Any:
-    """Return the tiles of a stream that a memory holds at once."""
-    sram = arch.memory(memory)
-    assert isinstance(sram, Sram)
-    return np.minimum(sram.buffers, distinct)
+class Slots(NamedTuple):
+    """The buffers of a stream in one of its memories."""
+
+    number: int
+    size: int
+    """Bytes of each."""
+    distinct: int
+    """Different tiles that pass through while the loops run."""
 
 
-def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[str, int]) -> list[list[int]]:
+NO_SLOTS = Slots(0, 0, 0)
+"""Of the memory in which all of a tensor stays."""
+
+
+def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[str, int]) -> list[list[Slots]]:
     """Return the buffers of every stream in each of its memories: one per tile where the bytes that are left allow."""
-    order = "".join(loop.dim for loops in mapping.levels for loop in loops)
-    plan = [[0] * len(stream.memories) for stream in problem.streams]
+    loops = mapping.counts(problem.nest)
+    levels = []  # of each: its tile, iterations by dimension, and the loops around the tile
+    for level, end in enumerate(accumulate(len(own) for own in mapping.levels)):
+        counts = dict.fromkeys("TKCPQ", 1)
+        for dim, count in loops[:end]:
+            counts[dim] *= count
+        levels.append((mapping.tile(problem.nest, level), counts, loops[:end]))
+    buffers = {memory.name: memory.buffers for memory in arch.on_chip}
+    plan = [[NO_SLOTS] * len(stream.memories) for stream in problem.streams]
     spare = dict(free)
-    wishes: list[tuple[int, int, int, int]] = []
+    wishes: list[tuple[int, int]] = []
     for i, stream in enumerate(problem.streams):
+        dims = relevant(stream, problem)
         for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
             if level < 0:
                 continue  # it stays on the chip, and its room is not part of ``free``
-            counts = dict.fromkeys("TKCPQ", 1)
-            for dim, count in Mapping(mapping.levels[: level + 1]).counts(problem.nest):
-                counts[dim] *= count
-            distinct = distinct_tiles(stream, problem, counts)
-            held = int(buffers(memory, arch, distinct))
-            if stream.role == "psum" and "C" in order:
-                inside = Mapping(mapping.levels[: level + 1]).counts(problem.nest)
-                at = min(j for j, (dim, _) in enumerate(inside) if dim == "C")
-                held = min(distinct, held * math.prod(count for _, count in inside[at + 1 :]))
-            tile = mapping.tile(problem.nest, level)
-            size = int(slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))))
-            plan[i][hop] = held
+            tile, counts, around = levels[level]
+            distinct = math.prod(counts[dim] for dim in dims)
+            held = min(buffers[memory], distinct)
+            if stream.role == "psum":  # as many sums are open as the loops inside that of channels have
+                inside = next((j for j, (dim, _) in enumerate(around) if dim == "C"), len(around))
+                held = min(distinct, held * math.prod(count for _, count in around[inside + 1 :]))
+            size = slot_bytes(tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ")))
+            plan[i][hop] = Slots(held, size, distinct)
             spare[memory] -= held * size
             if stream.role in LOADED and distinct > held:
-                wishes.append((i, hop, distinct, size))
-    for i, hop, distinct, size in wishes:
-        memory = problem.streams[i].memories[hop]
-        if (distinct - plan[i][hop]) * size <= spare[memory]:
-            spare[memory] -= (distinct - plan[i][hop]) * size
-            plan[i][hop] = distinct
+                wishes.append((i, hop))
+    for i, hop in wishes:
+        memory, (held, size, distinct) = problem.streams[i].memories[hop], plan[i][hop]
+        if (distinct - held) * size <= spare[memory]:
+            spare[memory] -= (distinct - held) * size
+            plan[i][hop] = Slots(distinct, size, distinct)
     return plan
 
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import OPERANDS
@@ -79,6 +80,29 @@ class Edge(IntEnum):
     BUFFER = 1  # it fills a buffer that the other still uses: from its end on
     BUS = 2  # it needs the DRAM bus that the other engine holds: ``edge_hold`` cycles from its start
     PORT = 3  # it needs a memory port that the other unit holds: ``edge_hold`` cycles from its start
+
+
+_EDGES = len(Edge)
+
+
+@njit(cache=True, nogil=True)
+def by_user(edges, rows):  # type: ignore[no-untyped-def] # numba
+    """Return the order of edges (from, to, kind, …) by the row that waits, then the other one, then kind; stable.
+
+    A radix sort with rows as digits: tens of times faster than to compare.
+    """
+    order = np.arange(edges.shape[1])
+    for column, values in ((edges[2], _EDGES), (edges[0], rows), (edges[1], rows)):
+        place = np.zeros(values + 1, np.int64)
+        for value in column:
+            place[value + 1] += 1
+        place = place.cumsum()
+        after = np.empty_like(order)
+        for edge in order:
+            after[place[column[edge]]] = edge
+            place[column[edge]] += 1
+        order = after
+    return order
 
 
 class Allocations(NamedTuple):

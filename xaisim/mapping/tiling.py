@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -18,15 +17,17 @@ import numpy as np
 
 from xaisim.config import UserError
 from xaisim.hardware.architecture import Architecture
+from xaisim.hardware.array import Array as MacArray
 from xaisim.hardware.array import array_cycles
 from xaisim.ir.kernels import phases
-from xaisim.mapping.bound import bounds, table_of
+from xaisim.mapping.bound import CYCLES, ENERGY, PRODUCT, cheapest, table_of
 from xaisim.mapping.nest import LOOPS, Loop, Mapping
-from xaisim.mapping.streams import Problem, buffer_plan, slot_bytes, tile_bits
+from xaisim.mapping.streams import Problem, buffer_plan
 
 Array = np.ndarray
 Objective = Literal["latency", "energy", "edp"]
 """What a mapping is chosen for: cycles, energy, or their product (energy-delay product)."""
+_FIGURES = {"latency": CYCLES, "energy": ENERGY, "edp": PRODUCT}
 
 
 class Cost(NamedTuple):
@@ -104,9 +105,9 @@ def _tiled(
         for dim, count in Mapping((loops,)).counts(inside.nest):
             outside[dim] *= count
         tile = Mapping((loops,)).tile(inside.nest)
-        inside = replace(inside, nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
+        inside = inside._replace(nest=inside.nest._replace(**tile))  # type: ignore[arg-type] # extents only
     mapping = Mapping(tuple(levels))
-    short = lacking(problem, mapping, arch, dict(free))
+    short = lacking(problem, mapping, arch, dict(free)) if depth > 1 else ""  # which the search has seen level by level
     if short:
         return f"with the tiles found, {short}"
     return Tiled(mapping, max(cost.bound(objective) for cost in costs), tuple(costs))
@@ -121,22 +122,20 @@ def lacking(problem: Problem, mapping: Mapping, arch: Architecture, free: dict[s
     """Say which memories the tiles of a mapping overfill, all buffers included; nothing where they fit."""
     used: dict[str, int] = {}
     plan = buffer_plan(problem, mapping, arch, dict.fromkeys(free, 0))
-    for stream, held in zip(problem.streams, plan, strict=True):
-        for memory, level, count in zip(stream.memories, stream.levels, held, strict=True):
+    for stream, slots in zip(problem.streams, plan, strict=True):
+        for memory, level, (count, size, _) in zip(stream.memories, stream.levels, slots, strict=True):
             if level >= 0:
-                tile = mapping.tile(problem.nest, level)
-                bits = tile_bits(stream, problem, *(tile[dim] for dim in "TKCPQ"))
-                used[memory] = used.get(memory, 0) + count * int(slot_bytes(bits))
+                used[memory] = used.get(memory, 0) + count * size
     short = [(name, size) for name, size in used.items() if size > free[name]]
     return "; ".join(f"they need {size} bytes of {name}, which has {free[name]} left" for name, size in short)
 
 
-def _candidates(problem: Problem, arch: Architecture, whole_points: bool) -> Array:
+def _candidates(problem: Problem, array: MacArray, whole_points: bool) -> Array:
     """Return candidate tile sizes, a column per dimension of ``LOOPS``."""
     nest = problem.nest
-    unroll = dict(arch.array.form.items()) if arch.array.kind == "unrolled" else {}
+    unroll = dict(array.form.items()) if array.kind == "unrolled" else {}
     axes = {
-        "T": [nest.T if whole_points else min(arch.array.count, nest.T) if arch.array.divide == "T" else 1],
+        "T": [nest.T if whole_points else min(array.count, nest.T) if array.divide == "T" else 1],
         "K": _axis(nest.K, unroll.get("K", 1) if problem.on_array else 1),
         "C": _axis(nest.C, unroll.get("C", 1)),
         "P": _axis(nest.P),
@@ -147,12 +146,12 @@ def _candidates(problem: Problem, arch: Architecture, whole_points: bool) -> Arr
 
 
 @lru_cache(maxsize=4096)
-def _sized(problem: Problem, arch: Architecture, whole_points: bool) -> tuple[Array, Array]:
+def _sized(problem: Problem, array: MacArray, whole_points: bool) -> tuple[Array, Array]:
     """Return candidate tile sizes and the array's cycles on a tile of each; ``problem`` has no streams."""
-    sizes = _candidates(problem, arch, whole_points)
+    sizes = _candidates(problem, array, whole_points)
     cycles = np.zeros(len(sizes))
     if problem.on_array:
-        cycles += _tile_cycles(problem, arch, *sizes.T)
+        cycles += _tile_cycles(problem, array, *sizes.T)
     return sizes, cycles
 
 
@@ -169,33 +168,35 @@ def _search(
 ) -> tuple[tuple[Loop, ...], Cost] | None:
     # A sum over points is through before the next output tile begins, so they run inside all other loops.
     whole_points = problem.accumulates and level < depth_of(problem) - 1
-    sizes, array_cycles = _sized(replace(problem, streams=()), arch, whole_points)
+    sizes, array_cycles = _sized(problem._replace(streams=()), arch.array, whole_points)
     table = table_of(problem, level, arch, dict(free), outside, energy=objective != "latency")
     tried = orders(problem)
     slack = _SLACK if objective == "latency" and not passes_on else np.inf
-    places = np.array([[LOOPS.index(dim) for dim in order] for order in tried])
-    costs = bounds(sizes, array_cycles, table, places, slack)
-    cycles, traffic, picojoules = np.moveaxis(costs, 2, 0).reshape(3, -1)
-    bound = {"latency": cycles, "energy": picojoules, "edp": cycles * picojoules}[objective]
-    if passes_on:  # sums lie at the last level: cutting channels further out would leave all of them open
-        whole = np.tile(sizes[:, LOOPS.index("C")] == problem.nest.C, len(tried))
-        bound = np.where(whole, bound, np.inf) if np.isfinite(bound[whole]).any() else bound
-    if not np.isfinite(bound).any():
+    # Sums lie at the last level: cutting channels further out would leave all of them open.
+    order, best, cycles, picojoules = cheapest(
+        sizes, array_cycles, table, _places(tried), _FIGURES[objective], passes_on, slack, _SLACK
+    )
+    if order < 0:
         return None
-    volume = np.tile(sizes.prod(axis=1), len(tried))
-    near = np.flatnonzero(bound <= _SLACK * bound.min())
-    best = near[np.lexsort((-volume[near], bound[near], traffic[near]))[0]]
-    order, size = tried[best // len(sizes)], sizes[best % len(sizes)]
-    steps = [Loop(dim, int(size[LOOPS.index(dim)])) for dim in order]
-    loops = tuple(loop for loop in steps if loop.step < getattr(problem.nest, loop.dim))
-    return loops, Cost(float(cycles[best]), float(picojoules[best]))
+    loops = tuple(
+        Loop(dim, step)
+        for dim, step in zip(tried[order], sizes[best][_places(tried)[order]].tolist(), strict=True)
+        if step < getattr(problem.nest, dim)
+    )
+    return loops, Cost(cycles, picojoules)
 
 
-def _tile_cycles(problem: Problem, arch: Architecture, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
+@lru_cache(maxsize=16)
+def _places(orders: tuple[str, ...]) -> Array:
+    """Return loop orders as indices into ``LOOPS``."""
+    return np.array([[LOOPS.index(dim) for dim in order] for order in orders])
+
+
+def _tile_cycles(problem: Problem, array: MacArray, t: Any, k: Any, c: Any, p: Any, q: Any) -> Any:
     """Return array cycles of a full tile, its phases one after the other."""
     stride = problem.nest.rows.stride, problem.nest.columns.stride
     parts = phase_dims(problem, t, k, c, p, q)
-    return sum(array_cycles(arch.array, dims, stride=stride) for dims in parts)
+    return sum(array_cycles(array, dims, stride=stride) for dims in parts)
 
 
 def phase_dims(problem: Problem, t: Any, k: Any, c: Any, p: Any, q: Any) -> Iterator[dict[str, Any]]:

@@ -61,8 +61,11 @@ def best_schedule(launch: Launch, arch: Architecture, wish: Wish = DEFAULT_WISH)
     remembered = _chosen if wish.given is None else _chosen.__wrapped__
     found = remembered(launch.graph, launch.kernel, launch.trips, launch.sync, arch, wish)
     if found.made:
-        return found.made.pop()
-    return _timed(plan_kernel(launch.graph, arch, found.choice), launch.trips, launch.sync, arch)
+        schedule, timing = found.made.pop()
+    else:
+        schedule, timing = _timed(plan_kernel(launch.graph, arch, found.choice), launch.trips, launch.sync, arch)
+    verify(schedule, arch)
+    return schedule, timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,6 @@ class _Found:
 
 def _timed(plan: Plan, trips: int, sync: bool, arch: Architecture) -> tuple[Schedule, LoopTiming]:
     schedule = schedule_of(plan, arch, sync=sync)
-    verify(schedule, arch)
     check_dram(schedule.layout, arch, trips // plan.points)
     return schedule, time_schedule(schedule, trips // plan.points)
 
