@@ -14,7 +14,6 @@ from numba import njit
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.costs import EnergyModel
-from xaisim.hardware.memory import Sram
 from xaisim.mapping.nest import LOOPS
 from xaisim.mapping.streams import Problem, hops_at, link_bytes_per_cycle, relevant
 
@@ -51,35 +50,37 @@ def table_of(
     problem: Problem, level: int, arch: Architecture, free: dict[str, int], outside: tuple[int, ...], *, energy: bool
 ) -> Table:
     """Fill the table for one level of loops; ``outside`` counts the iterations around it."""
-    names = list(free)
+    names, srams, dram = list(free), {memory.name: memory for memory in arch.on_chip}, arch.dram
     rows, rates = [], []
     model = EnergyModel(arch) if energy else None
     for stream in problem.streams:
         for memory in hops_at(stream, level):
             at = stream.memories.index(memory)
-            source = stream.memories[at - 1] if at else arch.dram.name
-            sram = arch.memory(memory)
-            assert isinstance(sram, Sram)
+            source = stream.memories[at - 1] if at else dram.name
             dims = sum(1 << LOOPS.index(dim) for dim in relevant(stream, problem))
             rows.append((
                 stream.role == "weight", stream.halo, stream.role == "psum", stream.bits, stream.extra_bits_per_k,
-                stream.point, dims, names.index(memory), sram.buffers, stream.role != "psum", at == 0,
+                stream.point, dims, names.index(memory), srams[memory].buffers, stream.role != "psum", at == 0,
             ))  # fmt: skip
-            rate = link_bytes_per_cycle(arch, source, memory) if at else arch.dram.bytes_per_cycle
+            rate = link_bytes_per_cycle(arch, source, memory) if at else dram.bytes_per_cycle
             rates.append((rate, model.memory_pj_per_byte(source, "read") if model else 0.0))
-    nest = problem.nest
+    nest, dma, vector = problem.nest, arch.dma, arch.vector
+    numbers = np.array([
+        nest.T, nest.K, nest.C, nest.P, nest.Q, *outside,
+        *(n for w in (nest.rows, nest.columns) for n in (w.size, w.stride, w.dilation, w.extent)),
+        nest.R * nest.S, problem.channelwise, problem.transposed, problem.work_per_output, vector.lanes,
+        vector.pipeline_cycles, dma.issue_cycles, dram.burst_bytes,
+        *free.values(),
+    ], np.int64)  # fmt: skip
     return Table(
-        np.array(rows, np.int64).reshape(-1, 11),
-        np.array(rates, np.float64).reshape(-1, 2),
-        np.array([getattr(nest, dim) for dim in LOOPS], np.int64),
-        np.array([(w.size, w.stride, w.dilation, w.extent) for w in (nest.rows, nest.columns)], np.int64),
-        np.array([free[name] for name in names], np.int64),
-        np.array(outside, np.int64),
-        np.array([
-            nest.R * nest.S, problem.channelwise, problem.transposed, problem.work_per_output, arch.vector.lanes,
-            arch.vector.pipeline_cycles, arch.dma.issue_cycles, arch.dram.burst_bytes,
-        ], np.int64),
-    )  # fmt: skip
+        stream=np.array(rows, np.int64).reshape(-1, 11),
+        rate=np.array(rates, np.float64).reshape(-1, 2),
+        extent=numbers[:5],
+        outside=numbers[5:10],
+        window=numbers[10:18].reshape(2, 4),
+        facts=numbers[18:26],
+        free=numbers[26:],
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

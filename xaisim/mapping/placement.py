@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import OPERANDS, Sram
 from xaisim.hardware.memory import Operand as MemoryClass
 from xaisim.ir.graph import Graph
-from xaisim.mapping.stages import Operand, Stage, Views, volume
+from xaisim.mapping.stages import Operand, Stage, Views, stages, volume
 from xaisim.mapping.streams import Stream, slot_bytes
 
 
@@ -54,7 +55,7 @@ class Placement:
 
 
 def place(
-    graph: Graph, stages: Sequence[Stage], arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1,
+    graph: Graph, arch: Architecture, *, keep: float = 0.0, stay: float = 0.0, points: int = 1,
     spill: Collection[str] = (),
 ) -> Placement:  # fmt: skip
     """Choose what stays on the chip and describe every stage's streams.
@@ -62,25 +63,40 @@ def place(
     ``keep`` is the share of a memory that feature maps may take away from tiles, ``stay`` the share that weights and
     inputs may take over all trips; ``points`` path points are in flight; the masks and indices ``spill`` stay nowhere.
     """
-    varying = varying_tensors(graph) if points > 1 else frozenset()
-    placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in stages])
-    _keep_masks(graph, stages, arch, placement, points, spill)
+    parts = stages(graph)
+    placement = Placement([{memory.name: memory.size for memory in arch.on_chip} for _ in parts])
+    _keep_masks(graph, parts, arch, placement, points, spill)
     if stay:
-        _keep_over_trips(graph, stages, arch, placement, stay)
+        _keep_over_trips(graph, parts, arch, placement, stay)
     if keep:
-        _keep_maps(graph, stages, arch, placement, keep, points if points > 1 else 1, varying)
-    types, levels = graph.types(), arch.levels
-    chains = {operand: arch.memories_for(operand) for operand in OPERANDS}
-    for stage in stages:
-        bias_bits = types[stage.anchor.args[2]].element_bits if stage.on_array and len(stage.anchor.args) > 2 else 0
-        operands: list[Operand | None] = [*stage.operands, *([None] if stage.on_array else []), *stage.outputs]
+        _keep_maps(graph, parts, arch, placement, keep, points)
+    resident = placement.resident
+    for operands, streams in _passing(graph, arch, points > 1):
         placement.operands.append(operands)
-        placement.streams.append(
-            tuple(_stream(o, stage, arch, placement, bias_bits, varying, levels, chains) for o in operands)
-        )
+        placement.streams.append(tuple(
+            stream if operand is None or operand.name not in resident else stream.kept_in(resident[operand.name].memory)
+            for operand, stream in zip(operands, streams, strict=True)
+        ))  # fmt: skip
     return placement
 
 
+@lru_cache(maxsize=64)
+def _passing(
+    graph: Graph, arch: Architecture, several_points: bool
+) -> list[tuple[list[Operand | None], list[Stream]]]:  # fmt: skip
+    """Return the operands of every stage and their streams, as if nothing stayed on the chip."""
+    types, levels = graph.types(), arch.levels
+    varying = varying_tensors(graph) if several_points else frozenset()
+    chains = {operand: arch.memories_for(operand) for operand in OPERANDS}
+    found = []
+    for stage in stages(graph):
+        bias_bits = types[stage.anchor.args[2]].element_bits if stage.on_array and len(stage.anchor.args) > 2 else 0
+        operands: list[Operand | None] = [*stage.operands, *([None] if stage.on_array else []), *stage.outputs]
+        found.append((operands, [_stream(o, stage, arch, bias_bits, varying, levels, chains) for o in operands]))
+    return found
+
+
+@lru_cache(maxsize=64)
 def varying_tensors(graph: Graph) -> frozenset[str]:
     """Return the tensors that differ between trips: what follows from their own inputs and scalars, up to the sum."""
     varying = {name for name, type in graph.inputs.items() if not type.shape or name in graph.per_trip}
@@ -90,8 +106,15 @@ def varying_tensors(graph: Graph) -> frozenset[str]:
     return frozenset(varying)
 
 
+@lru_cache(maxsize=64)
+def varying_stages(graph: Graph) -> tuple[bool, ...]:
+    """Return whether each stage makes something that differs between trips."""
+    varying = varying_tensors(graph)
+    return tuple(any(node.name in varying for node in stage.nodes) for stage in stages(graph))
+
+
 def _stream(
-    operand: Operand | None, stage: Stage, arch: Architecture, placement: Placement, bias_bits: int,
+    operand: Operand | None, stage: Stage, arch: Architecture, bias_bits: int,
     varying: frozenset[str], depth: Mapping[str, int], chains: dict[MemoryClass, tuple[Sram, ...]],
 ) -> Stream:  # fmt: skip
     if operand is None:
@@ -99,17 +122,12 @@ def _stream(
         point = any(node.name in varying for node in stage.nodes)
         names, levels = tuple(m.name for m in chain), tuple(depth[m.name] for m in chain)
         return Stream("psum", arch.array.stored_sum_bits, names, levels, moved=False, point=point)
-    kept = placement.resident.get(operand.name)
     chain = chains[operand.memory_class] or chains["activation"]  # type: ignore[index] # one of OPERANDS
-    passed = [memory.name for memory in chain]
-    if kept:  # its tiles pass through the memories inside the one where it stays
-        passed = passed[passed.index(kept.memory) :]
     return Stream(
         role=operand.role,
         bits=operand.type.element_bits,
-        memories=tuple(passed),
-        levels=tuple(-1 if kept and name == kept.memory else depth[name] for name in passed),
-        moved=not kept,
+        memories=tuple(memory.name for memory in chain),
+        levels=tuple(depth[memory.name] for memory in chain),
         halo=operand.role in ("input", "index"),
         extra_bits_per_k=bias_bits if operand.role == "weight" else 0,
         point=operand.name in varying,
@@ -213,14 +231,14 @@ def _keep_over_trips(
 
 
 def _keep_maps(
-    graph: Graph, stages: Sequence[Stage], arch: Architecture, placement: Placement, keep: float, points: int,
-    varying: frozenset[str],
-) -> None:  # fmt: skip
+    graph: Graph, stages: Sequence[Stage], arch: Architecture, placement: Placement, keep: float, points: int
+) -> None:
     """Keep the feature maps that save most traffic for the room and the time that they take.
 
     Only maps that are read whole and as they are: what a concat, slice or reshape shows is read from DRAM.
     """
     views, readers = Views(graph), Counter[str]()
+    varying = varying_tensors(graph) if points > 1 else frozenset()
     made: dict[str, tuple[Operand, int]] = {}
     last: dict[str, int] = {}
     barred = set(graph.outputs)

@@ -14,10 +14,10 @@ from xaisim.ir.graph import Graph
 from xaisim.mapping.choice import Choice, GivenStage, given_form, given_mapping
 from xaisim.mapping.forms import choose_form, form_for
 from xaisim.mapping.nest import Mapping
-from xaisim.mapping.placement import Placement, place, varying_tensors
+from xaisim.mapping.placement import Placement, place, varying_stages
 from xaisim.mapping.remat import rematerialise
-from xaisim.mapping.stages import Stage, Views, nest_of, stages
-from xaisim.mapping.streams import Problem, problem_of
+from xaisim.mapping.stages import Stage, Views, stages
+from xaisim.mapping.streams import Problem, problems_of
 from xaisim.mapping.tiling import choose_mapping, depth_of, lacking
 
 DEFAULT = Choice()
@@ -58,13 +58,11 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
     parts = stages(graph)
     given = {stage.name: stage for stage in choice.stages}
     _check_names(given, [stage.name for stage in parts], choice)
-    placement = place(graph, parts, arch, keep=choice.keep, stay=choice.stay, points=choice.points, spill=choice.spill)
-    varying = varying_tensors(graph) if choice.points > 1 else frozenset()
+    placement = place(graph, arch, keep=choice.keep, stay=choice.stay, points=choice.points, spill=choice.spill)
+    each = zip(parts, problems_of(graph), varying_stages(graph), placement.streams, placement.free, strict=True)
     problems, mappings, bounds = [], [], []
-    for stage, streams, free in zip(parts, placement.streams, placement.free, strict=True):
-        varies = any(node.name in varying for node in stage.nodes)
-        nest = nest_of(stage)._replace(T=choice.points if varies else 1)
-        problem = problem_of(stage, nest, streams)
+    for stage, base, varies, streams, free in each:
+        problem = base._replace(nest=base.nest._replace(T=choice.points if varies else 1), streams=streams)
         mapping, cost = _mapped(problem, given.get(stage.name, GivenStage(stage.name, ())), arch, free, choice)
         problems.append(problem)
         bounds.append(cost)

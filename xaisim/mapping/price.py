@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.array import Array as MacArray
@@ -26,6 +27,7 @@ from xaisim.mapping.streams import Problem
 from xaisim.mapping.tiles import Kind, TileGraph
 
 Array = np.ndarray
+_LOAD, _STORE, _VECTOR = int(Kind.LOAD), int(Kind.STORE), int(Kind.VECTOR)
 
 
 @dataclass(slots=True)
@@ -60,56 +62,79 @@ def _srams(arch: Architecture) -> dict[str, tuple[int, Sram]]:
     return {memory.name: (i, memory) for i, memory in enumerate(arch.memories) if isinstance(memory, Sram)}
 
 
+def _rates(arch: Architecture) -> Array:
+    """Return bytes per cycle of every memory."""
+    return np.array([arch.dram.bytes_per_cycle, *(memory.bytes_per_cycle for memory in arch.on_chip)], np.float64)
+
+
+def _words(arch: Architecture) -> Array:
+    """Return the width of every memory's words in bits; 0 where elements are packed."""
+    return np.array([0, *(memory.word_bits or 0 for memory in arch.on_chip)], np.int64)
+
+
+@njit(cache=True, nogil=True)
+def _stored_bytes(elements, bits, word):  # type: ignore[no-untyped-def] # numba
+    """Return what ``Sram.stored_bytes`` does."""
+    if word == 0:
+        return elements * bits / 8
+    return -(-elements // max(1, word // bits)) * -(-bits // word) * word / 8
+
+
+@njit(cache=True, nogil=True)
+def _moved(bits, element, word):  # type: ignore[no-untyped-def] # numba
+    """Return the bytes that a tile takes of an on-chip memory; a bias counts as so many elements of its weights."""
+    return np.ceil(bits / 8) if word == 0 else _stored_bytes(-(-bits // element), element, word)
+
+
 # --- transfers --------------------------------------------------------------------------------------------------------
 
 
 def _price_transfers(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
-    kind = rows[:, w.O_KIND]
-    moves = np.flatnonzero((kind == Kind.LOAD) | (kind == Kind.STORE))
-    own = rows[moves]
-    rates = np.array([arch.dram.bytes_per_cycle, *(memory.bytes_per_cycle for memory in arch.on_chip)])
-    outer, inner = _ends(own, plan, [memory.name for memory in arch.memories])
-    by_dma = outer == 0
-    pieces, burst = own[:, w.O_PIECES], arch.dram.burst_bytes
-    bus = np.ceil(np.ceil(own[:, w.O_BITS] / 8) / np.maximum(1, pieces) / burst) * burst * pieces
-    inside = _moved_on_chip(own, inner, plan, arch)
-    outside = np.where(by_dma, bus, _moved_on_chip(own, outer, plan, arch))
-    # The bus or the outer memory, and the port of the inner one, move at the same time.
-    port = np.ceil(inside / rates[inner])
-    longer = np.maximum(np.ceil(outside / rates[outer]), port)
-    loads = own[:, w.O_KIND] == Kind.LOAD
-    prices.occupy_cycles[moves] = longer + np.where(by_dma, arch.dma.issue_cycles, 0)
-    prices.port_cycles[moves] = np.where(by_dma, port, longer)
-    prices.latency_cycles[moves] = np.where(by_dma & loads, arch.dram.latency_cycles, 0)
-    prices.read_bytes[moves, np.where(loads, outer, inner)] = np.where(loads, outside, inside)
-    prices.write_bytes[moves, np.where(loads, inner, outer)] = np.where(loads, inside, outside)
-
-
-def _moved_on_chip(rows: Array, ends: Array, plan: Plan, arch: Architecture) -> Array:
-    """Return the bytes that transfers move in the on-chip memory at one end of each."""
-    moved = np.ceil(rows[:, w.O_BITS] / 8)
-    if any(memory.word_bits for memory in arch.on_chip):
-        bits = np.array([stream.bits for problem in plan.problems for stream in problem.streams], np.int64)
-        element = bits[rows[:, w.O_STREAM]]
-        for index, memory in _srams(arch).values():
-            at = ends == index
-            if memory.word_bits:  # a bias counts as so many elements of its weights
-                moved[at] = memory.stored_bytes(-(-rows[at, w.O_BITS] // element[at]), element[at])
-    return moved
-
-
-def _ends(rows: Array, plan: Plan, memories: list[str]) -> tuple[Array, Array]:
-    """Return the outer and the inner memory of every transfer."""
+    memories = {memory.name: index for index, memory in enumerate(arch.memories)}
     hops: list[tuple[int, int]] = []
-    first: list[int] = []
+    streams: list[tuple[int, int]] = []
     for problem in plan.problems:
         for stream in problem.streams:
-            chain = [memories.index(memory) for memory in stream.memories]
-            first.append(chain[0])
-            hops += list(pairwise(chain if stream.kept else [0, *chain]))
-    ends = np.array([*hops, (0, 0)], np.int64)[rows[:, w.O_HOP]]
-    whole = rows[:, w.O_HOP] < 0  # a tensor that is loaded as a whole
-    return np.where(whole, 0, ends[:, 0]), np.where(whole, np.array(first)[rows[:, w.O_STREAM]], ends[:, 1])
+            chain = [memories[memory] for memory in stream.memories]
+            streams.append((chain[0], stream.bits))
+            hops += pairwise(chain if stream.kept else [0, *chain])
+    _price_moves(
+        rows, np.array(hops, np.int64).reshape(-1, 2), np.array(streams, np.int64).reshape(-1, 2), _rates(arch),
+        _words(arch), (arch.dram.burst_bytes, arch.dma.issue_cycles, arch.dram.latency_cycles),
+        prices.occupy_cycles, prices.port_cycles, prices.latency_cycles, prices.read_bytes, prices.write_bytes,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _price_moves(rows, hops, streams, rates, words, facts, occupy, ports, latency, read, write):  # type: ignore[no-untyped-def] # numba
+    """Price loads and stores. ``hops``: outer and inner memory of each; ``streams``: first memory, bits of an element;
+    ``facts``: burst bytes of the DRAM, cycles to issue a transfer, latency of the DRAM.
+    """
+    burst, issue, wait = facts
+    for i in range(len(rows)):
+        kind = rows[i, w.O_KIND]
+        if kind not in (_LOAD, _STORE):
+            continue
+        bits, stream, hop = rows[i, w.O_BITS], rows[i, w.O_STREAM], rows[i, w.O_HOP]
+        if hop < 0:  # a tensor that is loaded as a whole
+            outer, inner = 0, streams[stream, 0]
+        else:
+            outer, inner = hops[hop]
+        inside = _moved(bits, streams[stream, 1], words[inner])
+        outside = _moved(bits, streams[stream, 1], words[outer])
+        if outer == 0:
+            pieces = rows[i, w.O_PIECES]
+            outside = np.ceil(np.ceil(bits / 8) / max(1, pieces) / burst) * burst * pieces
+        # The bus or the outer memory, and the port of the inner one, move at the same time.
+        port = np.ceil(inside / rates[inner])
+        longer = max(np.ceil(outside / rates[outer]), port)
+        occupy[i] = longer + (issue if outer == 0 else 0)
+        ports[i] = port if outer == 0 else longer
+        latency[i] = wait if outer == 0 and kind == _LOAD else 0
+        if kind == _LOAD:
+            read[i, outer], write[i, inner] = outside, inside
+        else:
+            read[i, inner], write[i, outer] = inside, outside
 
 
 # --- array ------------------------------------------------------------------------------------------------------------
@@ -210,28 +235,55 @@ def array_terms(tiles: TileGraph, plan: Plan, arch: Architecture) -> list[dict[s
 
 def _price_vector(rows: Array, prices: Prices, plan: Plan, arch: Architecture) -> None:
     """Price the vector unit's rows: the anchor's windows and the fused tail in one pass."""
-    vectors = np.flatnonzero(rows[:, w.O_KIND] == Kind.VECTOR)
-    own, srams = rows[vectors], _srams(arch)
-    region = own[:, w.O_REGION : w.O_REGION + 6]
-    elements = (region[:, 1::2] - region[:, 0::2]).prod(axis=1) * (own[:, w.O_T1] - own[:, w.O_T0])
-    firsts = np.searchsorted(own[:, w.O_STAGE], np.arange(len(plan.stages) + 1))
-    for problem, (a, b) in zip(plan.problems, pairwise(firsts.tolist()), strict=True):
+    memories = {memory.name: index for index, memory in enumerate(arch.memories)}
+    streams: list[tuple[int, int, int, bool]] = []
+    stages: list[tuple[int, int]] = []
+    for problem in plan.problems:
         for stream in problem.streams:
             in_place = stream.role in ("psum", "tail", "output")
-            if problem.on_array and not in_place:
-                continue  # the array reads it
-            at, memory = srams[stream.memory]
-            times = 1 if in_place else problem.work_per_output
-            moved = prices.write_bytes if stream.role == "output" else prices.read_bytes
-            moved[vectors[a:b], at] += memory.stored_bytes(elements[a:b] * times, stream.bits)
-    work = np.array([problem.work_per_output for problem in plan.problems])[own[:, w.O_STAGE]]
-    prices.occupy_cycles[vectors] = -(-elements * work // arch.vector.lanes) + arch.vector.pipeline_cycles
+            if in_place or not problem.on_array:  # else the array reads it
+                times = 1 if in_place else problem.work_per_output
+                streams.append((memories[stream.memory], stream.bits, times, stream.role == "output"))
+        stages.append((len(streams), problem.work_per_output))
+    vectors = _price_elements(
+        rows, np.array(stages, np.int64), np.array(streams, np.int64), _words(arch),
+        (arch.vector.lanes, arch.vector.pipeline_cycles), prices.occupy_cycles, prices.read_bytes, prices.write_bytes,
+    )  # fmt: skip
     _wait_for_ports(vectors, prices, arch)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _price_elements(rows, stages, streams, words, facts, occupy, read, write):  # type: ignore[no-untyped-def] # numba
+    """Price the vector unit's rows and return which they are. ``stages``: where the streams of each end, operations per
+    output; ``streams``: memory, bits, times that an element is read, 1 if it is written; ``facts``: lanes, pipeline.
+    """
+    lanes, pipeline = facts
+    found, count = np.empty(len(rows), np.int64), 0
+    for i in range(len(rows)):
+        if rows[i, w.O_KIND] != _VECTOR:
+            continue
+        found[count], count = i, count + 1
+        stage, elements = rows[i, w.O_STAGE], rows[i, w.O_T1] - rows[i, w.O_T0]
+        for side in range(w.O_REGION, w.O_REGION + 6, 2):
+            elements *= rows[i, side + 1] - rows[i, side]
+        for s in range(stages[stage - 1, 0] if stage else 0, stages[stage, 0]):
+            memory, bits, times, writes = streams[s]
+            moved = write if writes else read
+            moved[i, memory] += _stored_bytes(elements * times, bits, words[memory])
+        occupy[i] = -(-elements * stages[stage, 1] // lanes) + pipeline
+    return found[:count]
 
 
 def _wait_for_ports(rows: Array, prices: Prices, arch: Architecture) -> None:
     """Let no row be shorter than its busiest port, as if memories read and write in the same cycle."""
-    rates = np.array([memory.bytes_per_cycle for memory in arch.on_chip])
-    busiest = np.maximum(prices.read_bytes[rows, 1:], prices.write_bytes[rows, 1:])
-    prices.port_cycles[rows] = np.ceil(busiest / rates).max(axis=1)
-    prices.occupy_cycles[rows] = np.maximum(prices.occupy_cycles[rows], prices.port_cycles[rows])
+    _wait(rows, _rates(arch), prices.read_bytes, prices.write_bytes, prices.port_cycles, prices.occupy_cycles)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _wait(rows, rates, read, write, ports, occupy):  # type: ignore[no-untyped-def] # numba
+    for i in rows:
+        port = 0.0
+        for memory in range(1, len(rates)):
+            port = max(port, np.ceil(max(read[i, memory], write[i, memory]) / rates[memory]))
+        ports[i] = port
+        occupy[i] = max(occupy[i], ports[i])

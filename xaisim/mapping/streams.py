@@ -7,13 +7,15 @@ tile_bits(stream, problem, k, c, p, q)
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
 from xaisim.hardware.architecture import Architecture
 from xaisim.ir import selection, softmax
+from xaisim.ir.graph import Graph
 from xaisim.mapping.nest import Mapping
-from xaisim.mapping.stages import Nest, Stage, Window
+from xaisim.mapping.stages import Nest, Stage, Window, nest_of, stages
 
 LOADED = ("input", "index", "weight", "tail")
 """Roles of streams that are moved towards the array or the vector unit."""
@@ -42,6 +44,11 @@ class Stream(NamedTuple):
         """Whether it stays on the chip as a whole."""
         return self.levels[0] < 0
 
+    def kept_in(self, memory: str) -> Stream:
+        """Return the stream of a tensor that stays in ``memory``: its tiles pass through those inside it."""
+        at = self.memories.index(memory)
+        return self._replace(memories=self.memories[at:], levels=(-1, *self.levels[at + 1 :]), moved=False)
+
     @property
     def memory(self) -> str:
         """The memory next to array and vector unit."""
@@ -64,14 +71,19 @@ class Problem(NamedTuple):
     """Its sum over path points stays in place, so points run innermost."""
 
 
-def problem_of(stage: Stage, nest: Nest, streams: tuple[Stream, ...]) -> Problem:
-    """Reduce a stage to what decides its tiling."""
+@lru_cache(maxsize=64)
+def problems_of(graph: Graph) -> tuple[Problem, ...]:
+    """Return what decides the tiling of each stage but its streams, for one path point in flight."""
+    return tuple(_problem_of(stage, nest_of(stage)) for stage in stages(graph))
+
+
+def _problem_of(stage: Stage, nest: Nest) -> Problem:
     return Problem(
         nest=nest,
         on_array=stage.on_array,
         dilation=(nest.rows.dilation, nest.columns.dilation),
         work_per_output=window_work(stage, nest),
-        streams=streams,
+        streams=(),
         transposed=bool(stage.anchor.attrs.get("transposed")),
         channelwise=not stage.on_array,
         accumulates=any(node.op == "accumulate" for node in stage.nodes),
