@@ -108,63 +108,87 @@ def _tile(stream, table, size):  # type: ignore[no-untyped-def] # numba
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _counts(stream, count, order, outside):  # type: ignore[no-untyped-def] # numba
-    """Return (different tiles, changes of the tile while the loops run, sums open at once, tiles of all levels)."""
-    distinct, inside, moves, open_sums, everywhere = 1, 1, 1, 1, 1
+def _way(stream, rate, facts, bits, pieces):  # type: ignore[no-untyped-def] # numba
+    """Return (cycles, bytes) of one transfer of a tile."""
+    payload = bits / 8
+    if stream[_FROM_DRAM]:
+        payload = np.ceil(payload / pieces / facts[7]) * facts[7] * pieces
+        return facts[6] + payload / rate, payload
+    return np.ceil(payload / rate), payload
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _lay(table, size, count, used, tile, way):  # type: ignore[no-untyped-def] # numba
+    """Write what does not depend on the order of loops; return whether all fits, and the least cycles of transfers.
+
+    ``tile``: bytes of a buffer, buffers, different tiles, those of all levels; ``way``: cycles and bytes of a transfer.
+    """
+    used[:] = 0
+    least = 0.0
+    for s in range(len(table.stream)):
+        stream = table.stream[s]
+        distinct, everywhere = 1, 1
+        for d in range(5):
+            if (stream[_DIMS] >> d) & 1:
+                distinct *= count[d]
+                everywhere *= count[d] * table.outside[d]
+        bits, pieces = _tile(stream, table, size)
+        room, held = (bits + 63) // 64 * 8, min(everywhere, stream[_BUFFERS])
+        used[stream[_MEMORY]] += room * held
+        if used[stream[_MEMORY]] > table.free[stream[_MEMORY]]:
+            return False, least
+        tile[s, 0], tile[s, 1], tile[s, 2], tile[s, 3] = room, held, distinct, everywhere
+        if stream[_MOVED]:
+            way[s, 0], way[s, 1] = _way(stream, table.rate[s, 0], table.facts, bits, pieces)
+            least += distinct * way[s, 0]
+    return True, least
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _open(stream, count, order, outside):  # type: ignore[no-untyped-def] # numba
+    """Return (changes of the tile while the loops run, sums open at once)."""
+    inside, moves, open_sums = 1, 1, 1
     summing = outside[_C] > 1
     for d in order:
         inside *= count[d]
         if (stream[_DIMS] >> d) & 1:
-            distinct *= count[d]
-            everywhere *= count[d] * outside[d]
             if count[d] > 1:
                 moves = inside
             if summing:
                 open_sums *= count[d]
         if d == _C and count[d] > 1:
             summing = True
-    return distinct, moves, open_sums, everywhere
+    return moves, open_sums
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _fits(table, order, count, used, tile, moves):  # type: ignore[no-untyped-def] # numba
-    """Write how often every stream's tile changes and what memories hold; return False once one is too small."""
-    used[:] = 0
+    """Write how often every stream's tile changes, and add the sums that are open; return whether they fit."""
     for s in range(len(table.stream)):
         stream = table.stream[s]
-        distinct, changes, open_sums, everywhere = _counts(stream, count, order, table.outside)
-        held = min(everywhere, stream[_BUFFERS])
+        moves[s], open_sums = _open(stream, count, order, table.outside)
         if stream[_PSUM]:
-            held = min(everywhere, held * open_sums)
-        memory = stream[_MEMORY]
-        used[memory] += tile[s, 2] * held
-        if used[memory] > table.free[memory]:
-            return False
-        moves[s, 0], moves[s, 1] = distinct, changes
+            used[stream[_MEMORY]] += tile[s, 0] * (min(tile[s, 3], tile[s, 1] * open_sums) - tile[s, 1])
+            if used[stream[_MEMORY]] > table.free[stream[_MEMORY]]:
+                return False
     return True
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _transfers(table, used, tile, moves):  # type: ignore[no-untyped-def] # numba
+def _transfers(table, used, tile, way, moves):  # type: ignore[no-untyped-def] # numba
     """Return (cycles, bytes, picojoules) of all transfers: a tile once if all of a stream fit, else as it changes."""
     cycles, traffic, picojoules = 0.0, 0.0, 0.0
     for s in range(len(table.stream)):
         stream = table.stream[s]
         if not stream[_MOVED]:
             continue
-        distinct, times = moves[s, 0], moves[s, 1]
-        more = tile[s, 2] * (distinct - min(distinct, stream[_BUFFERS]))
+        distinct, times = tile[s, 2], moves[s]
+        more = tile[s, 0] * (distinct - min(distinct, stream[_BUFFERS]))
         if more <= table.free[stream[_MEMORY]] - used[stream[_MEMORY]]:
             times = min(times, distinct)
-        payload = tile[s, 0] / 8
-        if stream[_FROM_DRAM]:
-            pieces = tile[s, 1]
-            payload = np.ceil(payload / pieces / table.facts[7]) * table.facts[7] * pieces
-            cycles += times * (table.facts[6] + payload / table.rate[s, 0])
-        else:
-            cycles += times * np.ceil(payload / table.rate[s, 0])
-        traffic += times * payload
-        picojoules += times * payload * table.rate[s, 1]
+        cycles += times * way[s, 0]
+        traffic += times * way[s, 1]
+        picojoules += times * way[s, 1] * table.rate[s, 1]
     return cycles, traffic, picojoules
 
 
@@ -219,9 +243,8 @@ def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untype
     least = np.inf
     streams = len(table.stream)
     cost = np.full((len(orders), len(sizes), 3), np.inf)
-    used, count = np.empty(len(table.free), np.int64), np.empty(5, np.int64)
-    tile = np.empty((streams, 3), np.int64)  # bits, pieces, bytes of a buffer
-    moves = np.empty((streams, 2), np.int64)
+    fixed, used, count = np.empty(len(table.free), np.int64), np.empty(len(table.free), np.int64), np.empty(5, np.int64)
+    tile, way, moves = np.empty((streams, 4), np.int64), np.empty((streams, 2)), np.empty(streams, np.int64)
     for i in range(len(sizes) - 1, -1, -1):
         for d in range(5):
             count[d] = (table.extent[d] + sizes[i, d] - 1) // sizes[i, d]
@@ -231,13 +254,14 @@ def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untype
         array = outputs * count[_C] * array_cycles[i]
         if max(vector, array) > slack * least:
             continue
-        for s in range(streams):
-            tile[s, 0], tile[s, 1] = _tile(table.stream[s], table, sizes[i])
-            tile[s, 2] = (tile[s, 0] + 63) // 64 * 8
+        fits, transfer = _lay(table, sizes[i], count, fixed, tile, way)
+        if not fits or transfer > slack * least:
+            continue
         for o in range(len(orders)):
+            used[:] = fixed
             if not _fits(table, orders[o], count, used, tile, moves):
                 continue
-            transfer, traffic, picojoules = _transfers(table, used, tile, moves)
+            transfer, traffic, picojoules = _transfers(table, used, tile, way, moves)
             longest = max(transfer, vector, array)
             # Half of the smaller parts counts too: they overlap only where there is a next tile to overlap with.
             rest = transfer + vector + array - longest
