@@ -18,7 +18,7 @@ from xaisim.hardware.architecture import Architecture
 from xaisim.hardware.memory import OPERANDS, Sram
 from xaisim.hardware.memory import Operand as MemoryClass
 from xaisim.ir.graph import Graph
-from xaisim.mapping.stages import Operand, Stage, Views, stages, volume
+from xaisim.mapping.stages import Operand, Stage, stages, views_of, volume
 from xaisim.mapping.streams import Stream, slot_bytes
 
 
@@ -152,7 +152,7 @@ def _keep_masks(
     if not chain:
         return
     memory = chain[-1]
-    views = Views(graph)
+    views = views_of(graph)
     viewed = {source.name for name in views.nodes for source in views.sources(name)}
     outside = viewed | set(spill)
     masks = [(o, s) for s in stages for o in s.outputs if o.memory_class == "mask" and o.name not in outside]
@@ -198,7 +198,7 @@ def _keep_over_trips(
     A tensor is loaded as the operand of one stage, with that stage's biases. What the host chooses inside the kernel,
     what is read through a view, and what every trip has of its own are not among them.
     """
-    views, types = Views(graph), graph.types()
+    views, types = views_of(graph), graph.types()
     readers: dict[str, list[tuple[Stage, Operand]]] = {}
     barred: set[str] = set()
     for stage in stages:
@@ -237,7 +237,7 @@ def _keep_maps(
 
     Only maps that are read whole and as they are: what a concat, slice or reshape shows is read from DRAM.
     """
-    views, readers = Views(graph), Counter[str]()
+    views, readers = views_of(graph), Counter[str]()
     varying = varying_tensors(graph) if points > 1 else frozenset()
     made: dict[str, tuple[Operand, int]] = {}
     last: dict[str, int] = {}

@@ -16,7 +16,7 @@ from xaisim.mapping.forms import choose_form, form_for
 from xaisim.mapping.nest import Mapping
 from xaisim.mapping.placement import Placement, place, varying_stages
 from xaisim.mapping.remat import rematerialise
-from xaisim.mapping.stages import Stage, Views, stages
+from xaisim.mapping.stages import Stage, Views, stages, views_of
 from xaisim.mapping.streams import Problem, problems_of
 from xaisim.mapping.tiling import choose_mapping, depth_of, lacking
 
@@ -68,7 +68,7 @@ def plan_kernel(graph: Graph, arch: Architecture, choice: Choice = DEFAULT) -> P
         bounds.append(cost)
         mappings.append(mapping)
     return Plan(
-        graph, parts, tuple(problems), tuple(mappings), placement, Views(graph), choice, tuple(bounds)
+        graph, parts, tuple(problems), tuple(mappings), placement, views_of(graph), choice, tuple(bounds)
     )  # fmt: skip
 
 

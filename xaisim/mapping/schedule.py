@@ -29,7 +29,7 @@ from xaisim.mapping.price import Prices, price
 from xaisim.mapping.prologue import prologue_rows
 from xaisim.mapping.remat import STORED_OPS
 from xaisim.mapping.reuse import reuse_edges
-from xaisim.mapping.stages import Nest, Stage, Views
+from xaisim.mapping.stages import Nest, Stage, views_of
 from xaisim.mapping.tiles import Accesses, Allocations, Edge, Kind, TileGraph, Unit, by_user, seats_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def stage_graph(schedule: Schedule) -> nx.DiGraph:
     """Return which stage needs which: an edge where one reads what the other stores, nodes by stage index."""
     import networkx as nx  # 0.5 s that only reports pay
 
-    views = Views(schedule.graph)
+    views = views_of(schedule.graph)
     maker = {node.name: stage.index for stage in schedule.stages for node in stage.nodes}
     graph = nx.DiGraph()
     graph.add_nodes_from(stage.index for stage in schedule.stages)

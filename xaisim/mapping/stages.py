@@ -5,6 +5,7 @@ stages(graph)     conv → requant → relu → positive becomes one stage that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -146,14 +147,20 @@ class Source(NamedTuple):
 
 
 class Views:
-    """Resolves concat, slice and reshape to the tensors that hold the data."""
+    """Resolves concat, slice and reshape to the tensors that hold the data; ``views_of(graph)`` makes one."""
 
     def __init__(self, graph: Graph) -> None:
         self.nodes = {node.name: node for node in graph.nodes if node.op in VIEWS}
         self.types = graph.types()
+        self._found: dict[str, list[Source]] = {}
 
-    def sources(self, name: str) -> list[Source]:
+    def sources(self, name: str) -> Sequence[Source]:
         """Return the tensors that ``name`` is made of, by channel range."""
+        if name not in self._found:
+            self._found[name] = self._resolved(name)
+        return self._found[name]
+
+    def _resolved(self, name: str) -> list[Source]:
         channels, height, width = volume(self.types[name].shape)
         node = self.nodes.get(name)
         if node is None:
@@ -190,6 +197,12 @@ class Views:
         ]  # fmt: skip
 
 
+@lru_cache(maxsize=64)
+def views_of(graph: Graph) -> Views:
+    """Return the views of a graph; what they resolve to is found once."""
+    return Views(graph)
+
+
 class _Grouping:
     """Walks the nodes in order and puts each into a new or an existing stage."""
 
@@ -197,7 +210,7 @@ class _Grouping:
         self.graph = graph
         self.types = graph.types()
         self.users = graph.users()
-        self.views = Views(graph)
+        self.views = views_of(graph)
         self.stages: list[Stage] = []
         self.stage_of: dict[str, int] = {}
 
