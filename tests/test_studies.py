@@ -37,7 +37,6 @@ def test_what_is_computed_once_is_found_again_in_the_file(tmp_path: Path) -> Non
         assert cells.get(("x", 1), lambda: {"value": 2.5}) == {"value": 2.5}
     with Cells(path, "a") as cells:
         assert cells.get(("x", 1), lambda: pytest.fail("computed again")) == {"value": 2.5}
-        assert cells.has([("x", 1), ("x", 2)]) == 1
         assert (cells.made, cells.found) == (0, 1)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,13 +48,6 @@ class Cells:
             raise UserError(f"{self._path}: cannot keep results there: {error}") from None
         self.made += 1
         return json.loads(value)
-
-    def has(self, keys: Iterable[Key]) -> int:
-        """Return how many of ``keys`` are there."""
-        texts = [json.dumps([self.version, *key], ensure_ascii=False) for key in keys]
-        return sum(
-            self._db.execute("SELECT 1 FROM cells WHERE key = ?", (text,)).fetchone() is not None for text in texts
-        )
 
     def close(self) -> None:
         """Close the file."""

@@ -14,10 +14,10 @@ from typing import Any
 from xaisim.config import UserError
 from xaisim.metrics.faithfulness import deletion, insertion
 from xaisim.report.chart import Bars, Chart, Line, Panel
-from xaisim.studies.bench import Bench, Contender, Contest, Row, cheapest_alike, column, mean_interval
+from xaisim.studies.bench import Bench, Contender, Contest, Row, alike_text, cheapest_alike, column, mean_interval
 from xaisim.studies.cells import Cells
 from xaisim.studies.pictures import models_of
-from xaisim.studies.study import Cell, Progress, Setting, Study, Table, cell_text
+from xaisim.studies.study import Cell, Progress, Setting, Study, Table
 
 TITLE = "Integrated Decision Gradients beside its rivals"
 SOURCE = (
@@ -83,14 +83,8 @@ def _study(setting: Setting, rows: list[Row]) -> Study:
     any_method = {model: cheapest_alike(of(rows, model), "IDG", AREAS) for model in models}
     verdict = [
         f"IDG is better in {better} of {len(pairs)} paired comparisons, worse in {worse}; else the interval holds 0",
-        *(
-            f"{model}: {name} is not shown to lose quality beside IDG and takes {cell_text(ratio)}x fewer cycles"
-            for model, (name, ratio) in cheapest.items()
-        ),
-        *(
-            f"{model}: of all, {name} is not shown to be worse in either area and takes {cell_text(r)}x fewer cycles"
-            for model, (name, r) in any_method.items()
-        ),
+        *(alike_text(found, "IDG", f"{model}: of fewer pilots and samples") for model, found in cheapest.items()),
+        *(alike_text(found, "IDG", f"{model}: of all methods") for model, found in any_method.items()),
     ]
     tables = (_quality(rows, models), _pairs_table(pairs), _sweep(rows, models))
     headline = {"comparisons": len(pairs), "idg_better": better, "idg_worse": worse,
