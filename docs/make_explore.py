@@ -13,13 +13,11 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 from PIL import Image
 
 from xaisim.explore.page import page_of
-from xaisim.explore.pareto import costs_of
-from xaisim.explore.store import StoreReader
-from xaisim.sweep.front import nondominated
+from xaisim.sweep.front import front
+from xaisim.sweep.store import Store
 
 HERE = Path(__file__).parent
 SIZE = (1400, 1130)
@@ -38,12 +36,11 @@ def main() -> None:
     """Write the picture."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        reader = StoreReader(Path(sys.argv[1]) if len(sys.argv) > 1 else synthetic(folder))
-        store = reader.read()
-        best = np.flatnonzero(nondominated(costs_of(store.points, store.objectives)))
-        chosen = store.points[sorted(best, key=lambda row: store.points[row].hash)[len(best) // 2]]
-        (folder / "page.html").write_text(page_of(reader, maps=200), encoding="utf-8")
-        address = f"file://{folder}/page.html#a={quote(json.dumps(chosen.hash[:16]))}"
+        with Store.read(Path(sys.argv[1]) if len(sys.argv) > 1 else synthetic(folder)) as store:
+            best = sorted(row.hash for row in front(store.points(), store.objectives()))
+            (folder / "page.html").write_text(page_of(store, maps=200), encoding="utf-8")
+        chosen = best[len(best) // 2]
+        address = f"file://{folder}/page.html#a={quote(json.dumps(chosen[:16]))}"
         flags = f"--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size={SIZE[0]},{SIZE[1]}"
         picture = folder / "page.png"
         subprocess.run(

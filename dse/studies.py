@@ -5,9 +5,11 @@ python dse/studies.py [NAME …] [--workers 2]         stores and CSV files go t
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import click
+
+from xaisim.config import UserError
 from xaisim.sweep.run import sweep
 from xaisim.sweep.space import load_space, space_text
 from xaisim.sweep.store import Store
@@ -25,20 +27,28 @@ def table(store: Path, question: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
-    """Run the studies that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME")
-    parser.add_argument("--workers", type=int, default=1)
-    options = parser.parse_args()
+def study(name: str, results: Path, workers: int) -> None:
+    """Fill a space's store and print the answer to its question."""
+    space, store = HERE / f"{name}.yaml", results / f"{name}.sqlite"
+    found = sweep(load_space(space), store, text=space_text(space), workers=workers)
+    export(store, store.with_suffix(".csv"))
+    click.echo(f"\n## {name}: {len(found.rows)} points, {found.computed} computed in {found.seconds:.0f} s\n")
+    click.echo(table(store, (HERE / f"{name}.sql").read_text()))
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes.  [default: 1]")
+def main(names: tuple[str, ...], workers: int) -> None:
+    """Run the design spaces that are named, or all of them."""
     results = Path("results")
     results.mkdir(exist_ok=True)
-    for name in options.names or NAMES:
-        space, store = HERE / f"{name}.yaml", results / f"{name}.sqlite"
-        found = sweep(load_space(space), store, text=space_text(space), workers=options.workers)
-        export(store, store.with_suffix(".csv"))
-        print(f"\n## {name}: {len(found.rows)} points, {found.computed} computed in {found.seconds:.0f} s\n")
-        print(table(store, (HERE / f"{name}.sql").read_text()), flush=True)
+    try:
+        for name in names or NAMES:
+            study(name, results, workers)
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise click.exceptions.Exit(2) from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from oracles import oracle
 from sweep_stores import write_store
 
 from xaisim.explore.page import page_of
-from xaisim.explore.store import StoreReader
+from xaisim.sweep.store import Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -85,5 +85,11 @@ class Page:
 def written(folder: Path, points: int, **options: Any) -> tuple[Path, str]:
     """Return a synthetic store and the address of its page."""
     path = write_store(folder / "sweep.sqlite", points, **options)
-    (folder / "page.html").write_text(page_of(StoreReader(path), maps=200), encoding="utf-8")
-    return path, f"file://{quote(str(folder))}/page.html"
+    return path, drawn(path)
+
+
+def drawn(path: Path) -> str:
+    """Write the page of a store beside it and return its address."""
+    with Store.read(path) as store:
+        path.with_name("page.html").write_text(page_of(store, maps=200), encoding="utf-8")
+    return f"file://{quote(str(path.parent))}/page.html"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from explore_page import Page, needs_chromium, opened_browser, written
+from explore_page import Page, drawn, needs_chromium, opened_browser, written
 from sweep_stores import write_store
 
-from xaisim.explore.page import page_of
 from xaisim.explore.server import open_server
-from xaisim.explore.store import StoreReader
 
 pytestmark = needs_chromium
 
@@ -168,12 +167,11 @@ NOTHING_BUT_VALUES = "UPDATE points SET breakdown = NULL, command = NULL, maps =
 
 @pytest.mark.parametrize("change", ["DELETE FROM meta", "DELETE FROM maps", NOTHING_BUT_VALUES])  # fmt: skip
 def test_a_store_that_lacks_something_is_shown_without_it(browser: Any, tmp_path: Path, change: str) -> None:
-    path, address = written(tmp_path, 40)
+    path = write_store(tmp_path / "sweep.sqlite", 40)
     with sqlite3.connect(path) as db:
         db.execute(change)
     db.close()
-    (tmp_path / "page.html").write_text(page_of(StoreReader(path), maps=200), encoding="utf-8")
-    page = Page(browser, address)
+    page = Page(browser, drawn(path))
     page.tab.mouse.click(*page.spot(0))
     page.tab.wait_for_selector("#point-body .values")
     page.settled()
@@ -181,15 +179,28 @@ def test_a_store_that_lacks_something_is_shown_without_it(browser: Any, tmp_path
     assert page.errors == []
 
 
+def test_without_moocore_the_page_says_what_it_lacks(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "moocore", None)
+    page = Page(browser, written(tmp_path, 40)[1])
+    assert page.text("#progress-note").endswith("needs moocore where this page is made: pip install 'xaisim[dse]'.")
+    assert page.tab.is_hidden("#progress-stage")
+    page.tab.select_option("#pick-time", "ended")
+    assert page.tab.is_hidden("#progress-stage")
+    assert "points done are on the front" in page.text("#verdict")
+    page.context.close()
+    assert page.errors == []
+
+
 def test_maps_may_be_large(browser: Any, tmp_path: Path) -> None:
-    path, address = written(tmp_path, 5, statuses={"done": 1})
+    path = write_store(tmp_path / "sweep.sqlite", 5, statuses={"done": 1})
     values = [((i * 7919) % 2000 - 1000) / 1000 for i in range(299 * 299)]
     data = {"picture": "", "shape": [299, 299], "float": values, "fixed": [round(v, 1) for v in values]}
     with sqlite3.connect(path) as db:
         db.execute("UPDATE maps SET data = ?", (json.dumps(data),))
     db.close()
-    (tmp_path / "page.html").write_text(page_of(StoreReader(path), maps=200), encoding="utf-8")
-    page = Page(browser, address)
+    page = Page(browser, drawn(path))
     page.tab.mouse.click(*page.spot(0))
     page.tab.wait_for_selector("#point-body .copier")
     assert page.tab.locator("#point-body .maps canvas").count() == 3
@@ -222,7 +233,7 @@ def test_ten_thousand_points_load_in_seconds(
 
 def test_the_served_page_follows_the_sweep(browser: Any, tmp_path: Path) -> None:
     path = write_store(tmp_path / "sweep.sqlite", 0)
-    with open_server(StoreReader(path), 0) as server:
+    with open_server(path, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = Page(browser, f"http://127.0.0.1:{server.server_port}/")
         assert "as soon as the sweep writes some" in page.text("#banner")

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from explore_page import Page, needs_chromium, opened_browser, written
 from PIL import Image
+from sweep_stores import OBJECTIVES
 
-from xaisim.explore.store import Store, StoreReader
 from xaisim.sweep.front import nondominated
+from xaisim.sweep.store import Row, Store
 
 pytestmark = needs_chromium
 
@@ -29,8 +30,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(address: str) -> Store:
-    return StoreReader(Path(address.removeprefix("file://")).with_name("sweep.sqlite")).read()
+def points(address: str) -> list[Row]:
+    with Store.read(Path(address.removeprefix("file://")).with_name("sweep.sqlite")) as store:
+        return store.points()
 
 
 @pytest.fixture
@@ -44,8 +46,8 @@ def page(browser: Any, address: str) -> Iterator[Page]:
 # --- seeing -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_says_what_the_store_holds(page: Page, store: Store) -> None:
-    done = sum(p.status == "done" for p in store.points)
+def test_the_page_says_what_the_store_holds(page: Page, points: list[Row]) -> None:
+    done = sum(p.status == "done" for p in points)
     best = page.value("store.data_front.length")
     assert page.text("h1") == "synthetic sweep"
     assert page.text("#verdict").startswith(f"{best} of {done} points done are on the front: least latency,")
@@ -57,9 +59,9 @@ def test_the_page_says_what_the_store_holds(page: Page, store: Store) -> None:
 @pytest.mark.parametrize(
     ("x", "y"), [("latency_ms", "fidelity.spearman"), ("energy_mj", "area_mm2"), ("cycles", "method.n_steps")]
 )
-def test_the_front_of_two_axes_is_the_one_of_the_values(page: Page, store: Store, x: str, y: str) -> None:
-    signs = {o.name: -1 if o.direction == "max" else 1 for o in store.objectives}
-    done = [p for p in store.points if p.status == "done"]
+def test_the_front_of_two_axes_is_the_one_of_the_values(page: Page, points: list[Row], x: str, y: str) -> None:
+    signs = {o["name"]: -1 if o["direction"] == "max" else 1 for o in OBJECTIVES}
+    done = [p for p in points if p.status == "done"]
     costs = np.array([[signs.get(n, 1) * {**p.inputs, **p.outputs}[n] for n in (x, y)] for p in done], float)
     expected = {p.hash for p, best in zip(done, nondominated(costs), strict=True) if best}
     page.tab.select_option("#pick-x", x)
@@ -76,11 +78,11 @@ def test_every_column_can_be_an_axis_a_colour_and_a_size(page: Page) -> None:
         assert page.errors == [], name
 
 
-def test_a_click_shows_the_point(page: Page, store: Store) -> None:
+def test_a_click_shows_the_point(page: Page, points: list[Row]) -> None:
     page.tab.mouse.click(*page.spot(3))
     page.tab.wait_for_selector("#point-body .copier")
     hash = page.value(f"store.hashes[{page.aimed}]")
-    point = next(p for p in store.points if p.hash == hash)
+    point = next(p for p in points if p.hash == hash)
     assert page.text("#point-body .name") == hash[:8]
     assert page.text("#point-body pre >> nth=0").startswith(f"xaisim explain --method {point.inputs['method']}")
     assert "-o point-" + hash[:8] in page.text("#point-body pre >> nth=1")
@@ -103,9 +105,9 @@ def test_the_command_can_be_copied(browser: Any, address: str) -> None:
 # --- filtering --------------------------------------------------------------------------------------------------------
 
 
-def test_an_expression_filters_every_view(page: Page, store: Store) -> None:
+def test_an_expression_filters_every_view(page: Page, points: list[Row]) -> None:
     page.tab.fill("#where", 'latency_ms < 50 and not method == "saliency" and arch.array.rows >= 16')
-    expected = [p.hash for p in store.points
+    expected = [p.hash for p in points
                 if p.outputs.get("latency_ms", 1e9) < 50 and p.inputs["method"] != "saliency"
                 and p.inputs["arch.array.rows"] >= 16]  # fmt: skip
     assert sorted(page.shown()) == sorted(expected)
@@ -150,9 +152,9 @@ def test_a_wrong_expression_is_told_and_filters_nothing(page: Page, text: str, t
         ("status", "pruned", lambda p: p.status == "pruned"),
     ],
 )
-def test_the_tables_head_filters(page: Page, store: Store, name: str, text: str, keeps: Any) -> None:
+def test_the_tables_head_filters(page: Page, points: list[Row], name: str, text: str, keeps: Any) -> None:
     page.tab.fill(f'#table .filters input[data-name="{name}"]', text)
-    assert sorted(page.shown()) == sorted(p.hash for p in store.points if keeps(p))
+    assert sorted(page.shown()) == sorted(p.hash for p in points if keeps(p))
     page.tab.click("#reset")
     assert page.text("#count") == "120 of 120 points"
 
@@ -190,11 +192,11 @@ def test_dragging_along_an_axis_filters_and_a_click_clears(page: Page) -> None:
     assert page.text("#count") == "120 of 120 points"
 
 
-def test_the_table_sorts_and_turns_pages(page: Page, store: Store) -> None:
+def test_the_table_sorts_and_turns_pages(page: Page, points: list[Row]) -> None:
     page.tab.click('#table th[data-name="energy_mj"] button')
     page.tab.click('#table th[data-name="energy_mj"] button')
     assert page.tab.get_attribute('#table th[data-name="energy_mj"]', "aria-sort") == "descending"
-    known = sorted((p.outputs["energy_mj"] for p in store.points if "energy_mj" in p.outputs), reverse=True)
+    known = sorted((p.outputs["energy_mj"] for p in points if "energy_mj" in p.outputs), reverse=True)
     script = "ordered.map((row) => store.columns.get('energy_mj').values[row]).filter((v) => !Number.isNaN(v))"
     assert page.value(script) == known
     assert page.value("Number.isNaN(store.columns.get('energy_mj').values[ordered[ordered.length - 1]])")
@@ -206,7 +208,7 @@ def test_the_table_sorts_and_turns_pages(page: Page, store: Store) -> None:
 # --- comparing, sharing, saving ---------------------------------------------------------------------------------------
 
 
-def test_two_points_are_compared_and_differences_marked(page: Page, store: Store) -> None:
+def test_two_points_are_compared_and_differences_marked(page: Page, points: list[Row]) -> None:
     page.tab.mouse.click(*page.spot(1))
     a = page.aimed
     page.tab.keyboard.down("Shift")
@@ -214,7 +216,7 @@ def test_two_points_are_compared_and_differences_marked(page: Page, store: Store
     page.tab.keyboard.up("Shift")
     b = page.aimed
     page.tab.wait_for_selector("#compare .side-b canvas")
-    first, second = (next(p for p in store.points if p.hash == page.value(f"store.hashes[{row}]")) for row in (a, b))
+    first, second = (next(p for p in points if p.hash == page.value(f"store.hashes[{row}]")) for row in (a, b))
     differing = sum(first.inputs[n] != second.inputs[n] for n in first.inputs)
     marked = page.tab.locator("#compare tr.differs th").all_inner_texts()
     assert len([name for name in marked if "." in name or name == "method"]) == differing

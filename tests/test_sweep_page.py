@@ -7,21 +7,19 @@ from pathlib import Path
 from sweeps import space_of
 
 from xaisim.explore.page import page_of
-from xaisim.explore.pareto import costs_of
-from xaisim.explore.store import StoreReader
-from xaisim.sweep.front import nondominated
+from xaisim.explore.payload import payload
 from xaisim.sweep.run import sweep
+from xaisim.sweep.store import Store
 
 
 def test_a_sweep_opens_as_a_page(tmp_path: Path) -> None:
-    store = tmp_path / "s.sqlite"
-    swept = sweep(space_of(tmp_path), store)
+    swept = sweep(space_of(tmp_path), tmp_path / "s.sqlite")
     assert len(swept.rows) > 1
-    reader = StoreReader(store)
-    seen = reader.read()
-    assert {point.hash for point in seen.points} == {row.hash for row in swept.rows}
-    mask = nondominated(costs_of(seen.points, seen.objectives))
-    best = [point.hash for point, on in zip(seen.points, mask, strict=True) if on]
-    assert {row.hash for row in swept.front} == set(best)
-    assert {row.hash: row.command for row in swept.rows} == {h: d["command"] for h, d in reader.all_details().items()}
-    assert "twelve points" in page_of(reader, maps=10)
+    with Store.read(tmp_path / "s.sqlite") as store:
+        data, details = payload(store), store.details()
+        assert "twelve points" in page_of(store, maps=10)
+    assert set(data["hashes"]) == {row.hash for row in swept.rows}
+    assert {data["hashes"][row] for row in data["front"]} == {row.hash for row in swept.front}
+    assert {row.hash: row.command for row in swept.rows} == {hash: d["command"] for hash, d in details.items()}
+    assert swept.hypervolume is not None
+    assert data["progress"]["volume"][-1] == round(swept.hypervolume[-1], 6)

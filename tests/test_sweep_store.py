@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -183,6 +187,82 @@ def test_a_store_that_is_read_only_says_so(whole: Path, tmp_path: Path, monkeypa
     line = told(str(space_file(tmp_path)), "-o", str(path))
     assert line == f"error: {path}: is read-only\n"
     assert content(path) == content(whole)
+
+
+@pytest.fixture
+def places() -> Iterator[tuple[Path, Path]]:
+    """A folder to be locked and one to write into, both within reach of any user."""
+    with tempfile.TemporaryDirectory() as name:
+        kept, out = Path(name) / "kept", Path(name) / "out"
+        Path(name).chmod(0o755)
+        kept.mkdir()
+        out.mkdir()
+        out.chmod(0o777)
+        yield kept, out
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Take the right to write into a folder; of root, whom no permission stops, all rights."""
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+    os.seteuid(os.getuid() or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(os.getuid())
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sweep front {store}",
+        "sweep query {store} VALUES(1)",
+        "sweep export {store} -o {out}/points.csv",
+        "explore {store} --html {out}/page.html",
+    ],
+)
+def test_a_store_in_a_folder_that_cannot_be_written_is_read(
+    whole: Path, places: tuple[Path, Path], tmp_path: Path, command: str
+) -> None:
+    def run(kept: Path, out: Path) -> str:
+        result = CliRunner().invoke(main, command.format(store=kept / whole.name, out=out).split())
+        assert result.exit_code == 0, result.output
+        return result.output.replace(str(out), "OUT")
+
+    for folder in (tmp_path, places[0]):
+        shutil.copy(whole, folder)
+    expected = run(tmp_path, tmp_path)  # what it imports may lie where root alone can go, so it does that here
+    with locked(places[0]):
+        assert run(*places) == expected
+    assert [file.name for file in places[0].iterdir()] == [whole.name]
+
+
+def test_a_store_whose_log_cannot_be_read_is_not_shown_without_it(
+    whole: Path, places: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(whole, tmp_path))
+    with closing(sqlite3.connect(path)) as db:
+        with db:
+            db.execute("INSERT INTO meta VALUES ('later', 'yes')")
+        for name in (path.name, f"{path.name}-wal"):
+            shutil.copy(tmp_path / name, places[0])
+    with locked(places[0]), pytest.raises(UserError, match=r"store\.sqlite: cannot be opened"):
+        Store.read(places[0] / path.name)
+
+
+def test_a_row_that_is_broken_is_named(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    shutil.copy(whole, path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE points SET hash = 'abc', outputs = '{' WHERE rowid = 3")
+    assert told("front", str(path)) == f"error: {path}: outputs of point abc is no JSON object\n"
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE points SET outputs = '{\"latency_ms\": NaN, \"area_mm2\": 1}' WHERE hash = 'abc'")
+    with Store.read(path) as store:
+        assert store.finished()["abc"].outputs == {"latency_ms": None, "area_mm2": 1}
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

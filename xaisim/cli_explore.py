@@ -6,14 +6,10 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from xaisim.config import UserError
-
-if TYPE_CHECKING:
-    from xaisim.explore.store import StoreReader
 
 
 @click.command(short_help="Look at the points of a sweep in the browser.")
@@ -35,29 +31,31 @@ def explore(store: Path, html: Path | None, force: bool, maps: int, port: int, n
     xaisim explore sweep.sqlite
     xaisim explore sweep.sqlite --html sweep.html
     """
-    from xaisim.explore.store import StoreReader
-
-    reader = StoreReader(store)
     if html is None:
-        _serve(reader, port, no_open)
+        _serve(store, port, no_open)
         return
     from xaisim.explore.page import page_of
+    from xaisim.sweep.store import Store
 
-    _check(html, store, force)
-    text = page_of(reader, maps=maps)
+    with Store.read(store) as opened:
+        _check(html, store, force)
+        text = page_of(opened, maps=maps)
     _write(html, text)
     click.echo(f"written to {html} ({len(text.encode()) / 1e6:.1f} MB)")
 
 
-def _serve(reader: StoreReader, port: int, no_open: bool) -> None:
+def _serve(store: Path, port: int, no_open: bool) -> None:
     import webbrowser
 
     from xaisim.explore.server import HOST, open_server
+    from xaisim.sweep.store import Store
 
-    reader.read()  # what is wrong with the store is told here, not in the browser
-    with open_server(reader, port) as server:
+    with Store.read(store) as opened:  # what is wrong with it is told here, not in the browser
+        opened.objectives()
+        opened.points()
+    with open_server(store, port) as server:
         address = f"http://{HOST}:{server.server_port}/"
-        click.echo(f"serving {reader.path} at {address} (Ctrl-C stops)")
+        click.echo(f"serving {store} at {address} (Ctrl-C stops)")
         if not no_open:
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xaisim.config import UserError, did_you_mean, shipped_names
 from xaisim.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class _Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            near = did_you_mean(args[0], self.commands)
+            if near and not Path(args[0]).exists() and args[0] not in shipped_names("dse"):
+                raise click.UsageError(f"no space and no command {args[0]!r}{near}", ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -57,7 +61,7 @@ def run(space: str, output: Path, as_json: bool, **settings: Any) -> None:
     """Fill STORE with the points of SPACE, a YAML file or a name from dse/, and show the Pareto front.
 
     Everything finished is kept: a sweep that was stopped, by whatever, goes on when the command is given again, and
-    several may fill one store at once. Exits with 0, or with 2 after an error.
+    several may fill one store at once. Exits with 0, with 1 if every point failed, or with 2 after an error.
     """
     from xaisim.sweep.run import sweep as run_sweep
     from xaisim.sweep.space import load_space, space_text
@@ -71,9 +75,11 @@ def run(space: str, output: Path, as_json: bool, **settings: Any) -> None:
         raise click.exceptions.Exit(130) from None
     if as_json:
         click.echo(json.dumps(_summary(found), indent=1))
-        return
-    click.echo(_counts(found))
-    _show_front(found.front, checked.goals, found.rows)
+    else:
+        click.echo(_counts(found))
+        _show_front(found.front, checked.goals, found.rows)
+    if found.rows and found.count("failed") == len(found.rows):
+        raise click.exceptions.Exit(1)
 
 
 @sweep.command(short_help="Show the Pareto front of a store.")
@@ -96,10 +102,13 @@ def front(store: Path, as_json: bool) -> None:
 @click.argument("store", type=_STORE)
 @click.option("-o", "--output", metavar="FILE", type=_STORE, required=True, help="A .csv or .parquet file.")
 @click.option("--hypervolume", is_flag=True, help="A column with the hypervolume after each point.")
-def export(store: Path, output: Path, hypervolume: bool) -> None:
+@click.option("--force", is_flag=True, help="Replace an existing FILE.")
+def export(store: Path, output: Path, hypervolume: bool, force: bool) -> None:
     """Write every point of STORE with its inputs and outputs, a row each, into FILE."""
     from xaisim.sweep.table import export as write
 
+    if output.exists() and not force:
+        raise UserError(f"{output}: exists already; choose another name or use --force")
     click.echo(f"{write(store, output, hypervolume=hypervolume)} points written to {output}")
 
 
@@ -118,6 +127,9 @@ def query(store: Path, sql: str, as_json: bool) -> None:
     with Store.read(store) as opened:
         columns, rows = opened.query(sql)
     if as_json:
+        twice = next((name for name in columns if columns.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"two columns are called {twice!r}; tell them apart with AS")
         click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1, default=repr))
     else:
         click.echo("\n".join("\t".join(map(str, row)) for row in [columns, *rows]))

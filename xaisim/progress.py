@@ -6,7 +6,11 @@ with Progress(quiet=False) as progress:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path("xaisim-results")
+"""Where commands put results that nobody has named a place for."""
 
 
 class Progress:

@@ -1,7 +1,7 @@
 """The explorer's page: one HTML file with its style and scripts; the data are inside it, or fetched from the server.
 
 live_page("title")                        asks the server for data, again when the sweep has gone on
-page_of(reader, maps=200)                 everything in the file, packed by gzip: opens offline
+page_of(store, maps=200)                  everything in the file, packed by gzip: opens offline
 
 The scripts draw on canvas themselves: ten thousand points stay quick and the page small.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xaisim.explore.payload import payload
-from xaisim.explore.store import StoreReader
+from xaisim.sweep.store import Store
 
 _HERE = Path(__file__).parent
 _SCRIPTS = (
@@ -34,13 +34,12 @@ def live_page(title: str) -> str:
     return _document(title, {"live": True}, {}, f"{_POLICY}; connect-src 'self'")
 
 
-def page_of(reader: StoreReader, *, maps: int) -> str:
+def page_of(store: Store, *, maps: int) -> str:
     """Return the whole page as HTML text, with at most ``maps`` heatmaps: those of the front come first."""
-    data = payload(reader.read(), reader.path.name)
-    details = reader.all_details()
+    data, details = payload(store), store.details()
     chunks = [data["hashes"][start : start + _CHUNK] for start in range(0, len(data["hashes"]), _CHUNK)]
     wanted = _maps_by_rank(data)
-    kept = {key: found for key in wanted[:maps] if (found := reader.map(key)) is not None}
+    kept = {key: found for key in wanted[:maps] if (found := store.map(key)) is not None}
     blocks = {"data": data}
     blocks |= {f"details{i}": {hash: details.get(hash, {}) for hash in chunk} for i, chunk in enumerate(chunks)}
     blocks |= {f"map-{key}": found for key, found in kept.items()}

@@ -1,6 +1,7 @@
 """What the page gets: the store by columns, the front and the progress, ready for JSON.
 
-payload(reader.read(), "sweep.sqlite")
+with Store.read(path) as store:
+    payload(store)
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from xaisim.config import parse_bytes
+from xaisim.config import UserError, parse_bytes
 from xaisim.explore.labels import label_of, short_names
-from xaisim.explore.pareto import SAMPLES, Costs, costs_of, growth
-from xaisim.explore.store import STATUSES, Point, Store
-from xaisim.sweep.front import nondominated
+from xaisim.sweep.front import costs_of, hypervolumes, nondominated
+from xaisim.sweep.rules import Objective
+from xaisim.sweep.store import Row, Store
 
+STATUSES = ("done", "running", "pruned", "failed")
 _STEPS = 400  # of the progress line, at most
 
 
-def payload(store: Store, source: str) -> dict[str, Any]:
+def payload(store: Store) -> dict[str, Any]:
     """Return the columns of all points and what is known of the whole."""
-    points = store.points
-    costs = costs_of(points, store.objectives)
+    meta, objectives, points = store.meta(), store.objectives(), store.points()
     columns = [
         _categories("status", "status", "state", [p.status for p in points]),
         _categories("rung", "evaluated up to", "state", [p.rung for p in points]),
@@ -34,18 +36,18 @@ def payload(store: Store, source: str) -> dict[str, Any]:
         _numbers("seconds", ("time to evaluate", "s"), "state", [p.seconds for p in points]),
     ]
     return {
-        "source": source,
-        "title": store.title,
-        "version": store.version,
-        "space": store.space,
-        "objectives": [{"name": o.name, "direction": o.direction} for o in store.objectives],
+        "source": store.path.name,
+        "title": meta.get("title") or store.path.stem,
+        "version": meta.get("version") or "",
+        "space": meta.get("space") or "",
+        "objectives": [{"name": o.name, "direction": o.direction} for o in objectives],
         "statuses": STATUSES,
         "hashes": [p.hash for p in points],
         "errors": [p.error for p in points],
-        "maps": [p.map for p in points],
-        "front": np.flatnonzero(nondominated(costs)).tolist(),
+        "maps": [p.maps for p in points],
+        "front": np.flatnonzero(nondominated(costs_of(points, objectives))).tolist(),
         "columns": columns,
-        "progress": _progress(points, costs),
+        "progress": _progress([p for p in points if p.finished is not None], objectives),
     }
 
 
@@ -91,25 +93,29 @@ def _natural(text: str) -> tuple[bool, float, str]:
     return (True, 0.0, text)
 
 
-def _progress(points: Sequence[Point], costs: Costs) -> dict[str, Any]:
-    """Return the hypervolume and the done points over time: one entry per finished point, thinned where many."""
-    ended = [row for row, point in enumerate(points) if point.finished is not None]
-    volume = growth(costs[ended])
-    times = [float(points[row].finished or 0.0) for row in ended]
-    begun = [t - (points[row].seconds or 0.0) for t, row in zip(times, ended, strict=True)]
-    start = min(begun, default=0.0)
-    done = np.cumsum([points[row].status == "done" for row in ended]) if ended else np.zeros(0, int)
-    steps = sorted({*np.linspace(0, len(ended) - 1, _STEPS).astype(int).tolist(), *_rises(volume)}) if ended else []
+def _progress(ended: Sequence[Row], objectives: Sequence[Objective]) -> dict[str, Any]:
+    """Return the hypervolume and the done points over time: one entry per finished point, thinned where many.
+
+    The hypervolume is None without moocore.
+    """
+    try:
+        volume = hypervolumes(ended, objectives)
+    except UserError:
+        volume = None
+    times = [float(p.finished or 0.0) for p in ended]
+    start = min((t - (p.seconds or 0.0) for t, p in zip(times, ended, strict=True)), default=0.0)
+    done = list(accumulate(int(p.status == "done") for p in ended))
+    spread = np.linspace(0, len(ended) - 1, _STEPS if ended else 0).astype(int).tolist()
+    steps = sorted({*spread, *_rises(volume or [])})
     return {
-        "samples": SAMPLES,
         "seconds": [round(times[i] - start, 3) for i in steps],
         "ended": [i + 1 for i in steps],
-        "done": [int(done[i]) for i in steps],
-        "volume": [round(float(volume[i]), 6) for i in steps],
+        "done": [done[i] for i in steps],
+        "volume": None if volume is None else [round(volume[i], 6) for i in steps],
     }
 
 
-def _rises(volume: Costs) -> list[int]:
+def _rises(volume: Sequence[float]) -> list[int]:
     """Return where the line rises most, so that thinning keeps its steps."""
     rises = np.diff(volume, prepend=0.0)
     return [int(i) for i in np.argsort(-rises)[:_STEPS] if rises[i] > 0]

@@ -39,26 +39,28 @@ const timeUnit = (seconds) =>
         ? ["minutes", 60]
         : ["seconds", 1];
 
+function progressNote(progress) {
+  if (!store.objectives.length) return "The store names no objectives, so there is no hypervolume.";
+  if (!progress.done.at(-1)) return "No point is done yet.";
+  if (!progress.volume) return "The hypervolume needs moocore where this page is made: pip install 'xaisim[dse]'.";
+  return (
+    `The share of a box that the points dominate, ${(100 * progress.volume.at(-1)).toFixed(1)} % now: it reaches from ` +
+    `the best value of ${store.objectives.length} objectives to a tenth beyond the worst. ` +
+    `${numberText(progress.seconds.at(-1), 3)} s from the first start to the last end.`
+  );
+}
+
 function drawProgress() {
   const stage = document.getElementById("progress-stage"),
     { progress } = store;
-  const empty = !progress.done.at(-1) || !store.objectives.length;
-  stage.hidden = empty;
-  const ends = progress.volume[progress.volume.length - 1] ?? 0,
-    time = progress.seconds[progress.seconds.length - 1] ?? 0;
-  document.getElementById("progress-note").textContent = empty
-    ? store.objectives.length
-      ? "No point is done yet."
-      : "The store names no objectives, so there is no hypervolume."
-    : `The share of a box that the points dominate, ${(100 * ends).toFixed(1)} % now: it reaches from the best value of ` +
-      `${store.objectives.length} objectives to a tenth beyond the worst, counted on ` +
-      `${progress.samples.toLocaleString("en-US")} samples. ${numberText(time, 3)} s from the first start to the last end.`;
-  if (empty) return;
+  stage.hidden = !store.objectives.length || !progress.done.at(-1) || !progress.volume;
+  document.getElementById("progress-note").textContent = progressNote(progress);
+  if (stage.hidden) return;
   const canvas = document.getElementById("progress-canvas");
   paint(canvas, progressScene(stage.clientWidth, 280, theme()));
   canvas.setAttribute(
     "aria-label",
-    `Hypervolume over ${state.time === "ended" ? "points" : "time"}, now ${(100 * ends).toFixed(1)} %`,
+    `Hypervolume over ${state.time === "ended" ? "points" : "time"}, now ${(100 * progress.volume.at(-1)).toFixed(1)} %`,
   );
 }
 

@@ -1,6 +1,6 @@
 """Serve the explorer's page on this machine alone, with the standard library: a reader or two, five kinds of answer.
 
-with open_server(reader, port=0) as server:
+with open_server(Path("sweep.sqlite"), port=0) as server:
     server.serve_forever()            # http://127.0.0.1:<server.server_port>/
 """
 
@@ -10,31 +10,32 @@ import gzip
 import json
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from xaisim.config import UserError
 from xaisim.explore.page import live_page
 from xaisim.explore.payload import payload
-from xaisim.explore.store import StoreReader
+from xaisim.sweep.store import Store
 
 HOST = "127.0.0.1"
 
 
 class ExploreServer(ThreadingHTTPServer):
-    """Answers from one store."""
+    """Answers from one store, opened anew for every question: nothing is held while a sweep writes."""
 
     daemon_threads = True
 
-    def __init__(self, reader: StoreReader, port: int) -> None:
-        self.reader = reader
+    def __init__(self, store: Path, port: int) -> None:
+        self.store = store
         super().__init__((HOST, port), _Handler)
 
 
-def open_server(reader: StoreReader, port: int) -> ExploreServer:
+def open_server(store: Path, port: int) -> ExploreServer:
     """Return a server that listens already; raises :class:`UserError` where the port is taken."""
     try:
-        return ExploreServer(reader, port)
+        return ExploreServer(store, port)
     except OSError as error:
         raise UserError(f"port {port}: {error.strerror or error}; choose another with --port") from None
 
@@ -57,18 +58,12 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # the reader has left
 
     def _answer(self, path: str, query: dict[str, str]) -> None:
-        reader = self.server.reader
         if path == "/":
-            self._send(live_page(reader.path.stem), "text/html; charset=utf-8")
-        elif path == "/stamp":
-            self._json(reader.stamp())
-        elif path == "/data":
-            stamp = reader.stamp()  # before the points: what is written meanwhile is fetched again
-            self._json({**payload(reader.read(), reader.path.name), "stamp": stamp})
-        elif path == "/details":
-            self._json(reader.details(query.get("hash", "")))
-        elif path == "/map":
-            self._json(reader.map(query.get("key", "")))
+            self._send(live_page(self.server.store.stem), "text/html; charset=utf-8")
+        elif path in ("/stamp", "/data", "/details", "/map"):
+            with Store.read(self.server.store) as store:
+                found = _found(store, path, query)
+            self._json(found)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
@@ -89,3 +84,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal belongs to the user."""
+
+
+def _found(store: Store, path: str, query: dict[str, str]) -> Any:
+    if path == "/stamp":
+        return store.stamp()
+    if path == "/details":
+        hash = query.get("hash", "")
+        return store.details(hash).get(hash, {})
+    if path == "/map":
+        return store.map(query.get("key", ""))
+    stamp = store.stamp()  # before the points: what is written meanwhile is fetched again
+    return {**payload(store), "stamp": stamp}

@@ -23,6 +23,8 @@ class GraphModule(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.nodes, self.outputs, self.features = model.graph.nodes, model.graph.outputs, model.features
+        self.tap = nn.Identity()
+        """What the last feature map passes through, for those who hook a layer."""
         self.places = {name: f"p{number}" for number, name in enumerate(model.graph.constants)}
         for name, constant in model.graph.constants.items():
             value = nn.Parameter(torch.tensor(constant.value, dtype=torch.float32), requires_grad=False)
@@ -36,6 +38,8 @@ class GraphModule(nn.Module):
             return self._with_map(values)
         for node in self.nodes:
             values[node.name] = _run(node, [values[arg] for arg in node.args])
+            if node.name == self.features:
+                values[node.name] = self.tap(values[node.name])
         logits = values[self.outputs[0]]
         return (logits, values[self.features]) if keep else logits
 

@@ -73,9 +73,12 @@ def hypervolumes(rows: Sequence[Row], objectives: Sequence[Objective], box: Arra
 
 
 def around(costs: Array) -> Array | None:
-    """Return the best and the worst corner of the finite rows, the worst a tenth further; None without any."""
+    """Return the best and the worst corner of the finite rows, the worst a tenth further; None without any.
+
+    Without objectives there is none, too.
+    """
     finite = costs[np.isfinite(costs).all(axis=1)]
-    if not len(finite):
+    if not finite.size:
         return None
     low, high = finite.min(axis=0), finite.max(axis=0)
     return np.stack([low, high + np.maximum(0.1 * (high - low), 1e-9 * np.maximum(1, np.abs(high)))])

@@ -76,12 +76,16 @@ def sweep(
     sampler = sampler_of(space, first)
     most = points or space.points or (space.size if space.sampler.kind == "grid" else _DEFAULT_POINTS)
     start = time.monotonic()
-    with Store.create(path, _meta(space, text)) as store:
-        memo = None if cluster is not None else path.with_name(path.name + ".memo")
+    memo = None if cluster is not None else path.with_name(path.name + ".memo")
+    # A cluster that cannot be reached leaves no store behind.
+    with (
+        pool_of(space.rules, memo, workers=workers, address=cluster) as pool,
+        Store.create(path, _meta(space, text)) as store,
+    ):
         _check_same(store, space, any_code=any_code)
         if retry_failed:
             store.forget_failed()
-        with pool_of(space.rules, memo, workers=workers, address=cluster) as pool, _kept(store):
+        with _kept(store):
             job = _Job(store, pool, progress, min(most, space.size))
             rows = job.follow(sampler, space)
     try:

@@ -14,7 +14,7 @@ import math
 import random
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,11 +22,12 @@ from pydantic import Field, field_validator, model_validator
 
 from xaisim.attribution.methods import METHODS
 from xaisim.config import Config, KeyPath, RuleError, UserError, did_you_mean, find_named, load_data, load_yaml
-from xaisim.experiment import Experiment, Options, check_names
+from xaisim.experiment import Experiment, Options, check_names, prepare
 from xaisim.models.images import scene_count
 from xaisim.sweep.axes import values_of
 from xaisim.sweep.point import BRANCHES, FIELDS, Choice, Point, experiment_with, file_state, make_point
 from xaisim.sweep.rules import OUTPUTS, Constraint, Direction, Objective, check_output, parse_constraint
+from xaisim.sweep.timing import program_of
 
 SAMPLERS = ("grid", "random", "sobol", "nsga2", "nsga3", "tpe")
 DEFAULT_IMAGES = (2, 8)
@@ -34,6 +35,8 @@ _TRIED = 64
 """Combinations with other keys in which a value is tried before it is called wrong."""
 
 _NAMED = re.compile(r"^(architecture|numerics|mapping) '.*?': ")
+
+_DEFAULT_METHOD = Experiment.model_fields["method"].default
 
 Problems = list[tuple[KeyPath, str]]
 
@@ -173,7 +176,7 @@ class Space(Config):
     def _key_problems(self) -> Problems:
         problems: Problems = []
         for key, written in self.space.items():
-            text = _key_problem(key)
+            text = _key_problem(key) or self._useless(key)
             if text:
                 problems.append((("space", key), text))
                 continue
@@ -182,6 +185,18 @@ class Space(Config):
             except RuleError as error:
                 problems += [(("space", key, *path), text) for path, text in error.problems]
         return problems
+
+    def _useless(self, key: str) -> str | None:
+        """Say that an option is taken by no method of the space; a method that is unknown is told elsewhere."""
+        branch, _, option = key.partition(".")
+        if branch != "method" or not option:
+            return None
+        written = self.space.get("method")
+        names = [data.get("method", _DEFAULT_METHOD) for _, _, data in self.parts] if written is None else written
+        methods = [n for n in names if isinstance(n, str) and n in METHODS] if isinstance(names, list) else []
+        if not methods or any(option in METHODS[name].options for name in methods):
+            return None
+        return f"no method of this space takes it ({', '.join(dict.fromkeys(methods))})"
 
     def _rule_problems(self) -> Problems:
         problems: Problems = []
@@ -230,7 +245,7 @@ class Space(Config):
         for choice in self._around(key, value):
             try:
                 for _, _, base in self.parts:
-                    check_names(experiment_with(base, choice))
+                    _check(experiment_with(base, choice))
                 return None
             except UserError as error:
                 first = first or _NAMED.sub("", str(error).splitlines()[0])
@@ -266,7 +281,20 @@ def _on_top(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _load(data: Mapping[str, Any]) -> None:
-    check_names(experiment_with(data, {}))
+    _check(experiment_with(data, {}))
+
+
+def _check(experiment: Experiment) -> None:
+    """Check all that an experiment names: files, network and class, and the kernels of a mapping."""
+    arch, wish, _ = check_names(experiment)
+    _check_network(experiment.model_copy(update={"mapping": None}).model_dump_json(exclude={"image", "objective"}))
+    if wish.given:
+        wish.given.check_kernels([launch.kernel for launch in program_of(experiment, arch)])
+
+
+@lru_cache(maxsize=4096)
+def _check_network(text: str) -> None:
+    prepare(Experiment.model_validate_json(text), values=False)
 
 
 def _key_problem(key: str) -> str | None:

@@ -2,7 +2,9 @@
 
     with Store.create(Path("store.sqlite"), meta) as store:
         mine = store.claim(points)           # those that nobody else has or had
-        store.finish(mine[0], result)
+        store.finish([(mine[0], result)])
+    with Store.read(Path("store.sqlite")) as store:
+        store.finished(), store.points(), store.objectives()
 
 A finished row is never written again. A point is claimed before it is computed; the claim is a lease that its owner
 renews, and it is void at once where the owner is a process of this machine that is gone.
@@ -19,12 +21,14 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 from xaisim.config import UserError
+from xaisim.sweep.database import opened, opened_to_read, told
 from xaisim.sweep.evaluate import Result
 from xaisim.sweep.owner import holds, own_name
 from xaisim.sweep.point import Point
+from xaisim.sweep.rules import Direction, Objective
 
 SCHEMA_VERSION = 1
 LEASE_SECONDS = 60.0
@@ -43,6 +47,9 @@ ON CONFLICT (hash) DO UPDATE SET owner = excluded.owner, started = excluded.star
 WHERE status = 'running' AND owner IS ?
 """
 
+_COLUMNS = "hash, inputs, status, rung, outputs, error, command, maps, finished, seconds"
+_JSON = json.JSONDecoder(parse_constant=lambda _: None)  # what is not a number is nothing
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -58,6 +65,11 @@ class Row:
     outputs: dict[str, Any]
     error: str | None
     command: str | None
+    maps: str | None
+    """The key of its maps."""
+    finished: float | None
+    """When, in seconds of the clock; None while it is running."""
+    seconds: float | None
 
 
 def _told(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[Store, P], R]:
@@ -65,10 +77,8 @@ def _told(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[St
 
     @wraps(method)
     def run(store: Store, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
+        with told(store.path):
             return method(store, *args, **kwargs)
-        except sqlite3.Error as error:
-            raise UserError(f"{store.path}: {_reason(error)}") from None
 
     return run
 
@@ -83,10 +93,12 @@ class Store:
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str]) -> Store:
         """Open a store to write, making it where there is none; ``meta`` is kept of who came first."""
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; a store is a file")
         if not path.parent.is_dir():
             raise UserError(f"{path}: there is no folder {path.parent}")
-        store = cls(path, _connected(path, f"file:{_quoted(path)}?mode=rwc"))
-        try:
+        with told(path):
+            store = cls(path, opened(path))
             with store._transaction():
                 if not store._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     for statement in _SCHEMA.split(";\n"):
@@ -94,8 +106,6 @@ class Store:
                     store._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
                 store._check_schema()
                 store._db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", list(meta.items()))
-        except sqlite3.Error as error:
-            raise UserError(f"{path}: {_reason(error)}") from None
         return store
 
     @classmethod
@@ -103,11 +113,9 @@ class Store:
         """Open a store that is there, to read alone."""
         if not path.is_file():
             raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such store'}; 'xaisim sweep' makes one")
-        try:
-            store = cls(path, _connected(path, f"file:{_quoted(path)}?mode=ro"))
+        with told(path):
+            store = cls(path, opened_to_read(path))
             store._check_schema()
-        except sqlite3.Error as error:
-            raise UserError(f"{path}: {_reason(error)}") from None
         return store
 
     def _check_schema(self) -> None:
@@ -129,23 +137,78 @@ class Store:
         """Return all that is known about the store."""
         return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
 
+    def objectives(self) -> list[Objective]:
+        """Return what the sweep makes small or large."""
+        text = self.meta().get("objectives") or "[]"
+        try:
+            goals = [Objective(goal["name"], goal["direction"]) for goal in json.loads(text)]
+        except (ValueError, KeyError, TypeError):
+            wrong = f"is no list of names and directions (got {text[:40]!r})"
+            raise UserError(f"{self.path}: meta.objectives: {wrong}") from None
+        for goal in goals:
+            if goal.direction not in get_args(Direction):
+                raise UserError(f"{self.path}: meta.objectives: the direction of {goal.name!r} must be min or max")
+        return goals
+
     @_told
     def finished(self, hashes: Iterable[str] | None = None) -> dict[str, Row]:
         """Return finished points by hash: all of them, or those of ``hashes``."""
-        columns = "hash, inputs, status, rung, outputs, error, command"
-        query = f"SELECT {columns} FROM points WHERE status != 'running'"
+        query = f"SELECT {_COLUMNS} FROM points WHERE status != 'running'"
         if hashes is None:
             rows = self._db.execute(f"{query} ORDER BY rowid").fetchall()
         else:
             one = f"{query} AND hash = ?"
             rows = [row for wanted in hashes for row in self._db.execute(one, (wanted,)).fetchall()]
-        return {row[0]: _row(row) for row in rows}
+        return {row[0]: self._row(row) for row in rows}
+
+    @_told
+    def points(self) -> list[Row]:
+        """Return all points: those that are finished, by time, then those that are running."""
+        rows = self._db.execute(f"SELECT {_COLUMNS} FROM points ORDER BY finished IS NULL, finished, hash").fetchall()
+        return [self._row(row) for row in rows]
+
+    @_told
+    def details(self, hash: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the command and the breakdown of points by hash: of all of them, or of one."""
+        where, given = ("", ()) if hash is None else (" WHERE hash = ?", (hash,))
+        rows = self._db.execute(f"SELECT hash, command, breakdown FROM points{where}", given).fetchall()
+        return {
+            key: {"command": command or "", "breakdown": self._object(parts or "{}", f"breakdown of point {key[:12]}")}
+            for key, command, parts in rows
+        }
+
+    @_told
+    def map(self, key: str) -> dict[str, Any] | None:
+        """Return the picture and the maps under a key; None where there are none."""
+        row = self._db.execute("SELECT data FROM maps WHERE key = ?", (key,)).fetchone()
+        return None if row is None else self._object(row[0], f"map {key}")
+
+    @_told
+    def stamp(self) -> str:
+        """Return a short text that changes whenever the points do."""
+        parts = "status, count(*), max(started), max(finished), sum(finished)"
+        return json.dumps(self._db.execute(f"SELECT {parts} FROM points GROUP BY status ORDER BY status").fetchall())
 
     @_told
     def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Return (columns, rows) of any statement that reads; the inputs and outputs are JSON, see ``->>``."""
         cursor = self._db.execute(sql)
         return [column[0] for column in cursor.description or ()], cursor.fetchall()
+
+    def _row(self, columns: Sequence[Any]) -> Row:
+        key, inputs, status, rung, outputs, *rest = columns
+        given = self._object(inputs, f"inputs of point {key[:12]}")
+        found = self._object(outputs or "{}", f"outputs of point {key[:12]}")
+        return Row(key, given, status, rung, found, *rest)
+
+    def _object(self, text: str, what: str) -> dict[str, Any]:
+        try:
+            found = _JSON.decode(text)
+        except (ValueError, TypeError):
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{self.path}: {what} is no JSON object")
+        return found
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -227,48 +290,3 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
-
-
-def _connected(path: Path, uri: str) -> sqlite3.Connection:
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; a store is a file")
-    try:
-        db = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
-        if uri.endswith("rwc"):
-            _set_journal(db)
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.Error as error:
-        raise UserError(f"{path}: {_reason(error)}") from None
-    return db
-
-
-def _set_journal(db: sqlite3.Connection) -> None:
-    """Write ahead; where the file system cannot (most that go over a network), keep SQLite's older journal."""
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-    except sqlite3.OperationalError as error:
-        if "readonly" in str(error) or "read-only" in str(error):
-            raise
-        db.execute("PRAGMA journal_mode = DELETE")
-
-
-def _quoted(path: Path) -> str:
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-
-
-def _reason(error: sqlite3.Error) -> str:
-    told = {
-        "unable to open database file": "cannot be opened (no permission, or no room on the disk)",
-        "attempt to write a readonly database": "is read-only",
-        "database or disk is full": "the disk is full; what is finished is kept",
-        "disk I/O error": "the disk cannot be written (full, or a fault); what is finished is kept",
-        "file is not a database": "is no store: not an SQLite file",
-        "database is locked": "another process holds it for more than a minute",
-    }
-    return told.get(str(error), str(error))
-
-
-def _row(row: Sequence[Any]) -> Row:
-    key, inputs, status, rung, outputs, error, command = row
-    return Row(key, json.loads(inputs), status, rung, json.loads(outputs or "{}"), error, command)

@@ -28,13 +28,7 @@ _FORMATS = (".csv", ".parquet")
 def points_of(path: Path) -> tuple[list[Row], list[Objective]]:
     """Return the finished points of a store and its objectives; raises :class:`UserError`."""
     with Store.read(path) as store:
-        text = store.meta().get("objectives", "[]")
-        try:
-            goals = [Objective(goal["name"], goal["direction"]) for goal in json.loads(text)]
-        except (ValueError, KeyError, TypeError):
-            told = f"is no list of names and directions (got {text[:40]!r})"
-            raise UserError(f"{path}: meta.objectives: {told}") from None
-        return list(store.finished().values()), goals
+        return list(store.finished().values()), store.objectives()
 
 
 def no_front(rows: Sequence[Row], objectives: Sequence[Objective]) -> str:
