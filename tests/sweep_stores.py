@@ -88,6 +88,18 @@ def _row(random: np.random.Generator, number: int, status: str) -> tuple[Any, ..
     )  # fmt: skip
 
 
+def _timeline(random: np.random.Generator, cycles: int) -> dict[str, Any]:
+    """Return a forward launch and ten of a gradient, one trip with three units and eight layers."""
+    launches = [
+        {"kernel": "forward", "count": 1, "trips": 1, "cycles": cycles // 4, "host": 200},
+        {"kernel": "path gradient", "count": 10, "trips": 5, "cycles": cycles * 3 // 40, "host": 200},
+    ]
+    units = {name: random.integers(0, 101, 100).tolist() for name in ("dma", "array", "vector")}
+    layers = [(f"layer{i}", 125 * i, 125 * i + 120) for i in range(8)]
+    return {"launches": launches, "longest": 1,
+            "trip": {"cycles": cycles // 70, "points": 5, "units": units, "layers": layers}}  # fmt: skip
+
+
 def _inputs(random: np.random.Generator, number: int) -> dict[str, Any]:
     later = min(1.0, number / 400)  # a sampler that learns: larger arrays, moderate widths
     size = [4, 8, 16, 32, 64]
@@ -126,6 +138,7 @@ def _outputs(random: np.random.Generator, inputs: dict[str, Any]) -> tuple[dict[
         "cycles": {"busy": round(compute), "load": round(waiting * 0.7), "store": round(waiting * 0.3)},
         "energy_uj": {"array": array, "dram": dram, "leakage": leak},
         "phases": {"forward": round(cycles * 0.36), "backward": round(cycles * 0.6), "path": round(cycles * 0.04)},
+        "timeline": _timeline(random, round(cycles)),
     }
     return {name: float(f"{value:.6g}") for name, value in outputs.items()}, breakdown
 

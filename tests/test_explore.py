@@ -74,7 +74,7 @@ def test_a_point_has_its_command_and_breakdown(store: Path) -> None:
         details = read.details(point.hash)
         assert list(details) == [point.hash]
         assert details[point.hash]["command"].startswith("xaisim explain ")
-        assert set(details[point.hash]["breakdown"]) == {"cycles", "energy_uj", "phases"}
+        assert set(details[point.hash]["breakdown"]) == {"cycles", "energy_uj", "phases", "timeline"}
         assert read.details()[point.hash] == details[point.hash]
         assert point.maps is not None
         found = read.map(point.maps)

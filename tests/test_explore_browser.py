@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from explore_page import Page, needs_chromium, opened_browser, written
 from PIL import Image
-from sweep_stores import OBJECTIVES
+from sweep_stores import OBJECTIVES, write_store
 
+from xaisim.explore.page import page_of
 from xaisim.sweep.front import nondominated
 from xaisim.sweep.store import Row, Store
 
@@ -230,6 +231,29 @@ def test_two_points_are_compared_and_differences_marked(page: Page, points: list
     page.tab.click("#unpin")
     page.settled()
     assert page.tab.is_hidden("#compare")
+
+
+def test_a_point_shows_its_timeline_and_a_file_that_lacks_it_says_so(browser: Any, page: Page, tmp_path: Path) -> None:
+    page.tab.mouse.click(*page.spot(3))
+    page.tab.wait_for_selector("#point-body .lanes")
+    assert (
+        page.tab.locator("#point-body .strip .span").count()
+        == page.tab.locator("#point-body .launches li").count()
+        == 2
+    )
+    names = page.tab.locator("#point-body .lanes th").all_inner_texts()
+    assert names == ["dma", "array", "vector", "layers"]
+    assert page.tab.locator("#point-body .lane.two title").count() == 8
+    with Store.read(write_store(tmp_path / "s.sqlite", 12)) as store:
+        (tmp_path / "page.html").write_text(page_of(store, maps=1), encoding="utf-8")
+    few = Page(browser, f"file://{tmp_path}/page.html")
+    texts = []
+    for row in few.value("[...store.hashes.keys()].filter(isDone)"):
+        few.value(f"select({row})")
+        few.tab.wait_for_selector("#point-body .copy")
+        texts.append("This file carries 1 of 12 timelines" in few.text("#point-body"))
+    assert texts.count(False) == 1
+    few.context.close()
 
 
 def test_the_address_brings_the_same_view_back(browser: Any, page: Page) -> None:

@@ -18,6 +18,7 @@ from xaisim.cli import main
 from xaisim.flow import explain
 from xaisim.hardware.architecture import load_architecture
 from xaisim.hardware.area import area
+from xaisim.simulate.program import time_program
 from xaisim.sweep import fidelity, timing
 from xaisim.sweep.evaluate import Evaluator, weighed
 from xaisim.sweep.front import nondominated
@@ -27,6 +28,8 @@ from xaisim.sweep.run import sweep
 from xaisim.sweep.space import Space
 from xaisim.sweep.store import Store
 from xaisim.sweep.table import export
+from xaisim.sweep.timeline import PARTS
+from xaisim.sweep.timing import program_of, wish_of
 
 VALUES = """
 base: {model: cifar_cnn, method: saliency, arch: edge_systolic_16, options: {}}
@@ -71,6 +74,35 @@ def test_a_path_method_with_a_mapping_key_is_reproduced_too(tmp_path: Path) -> N
     report = command_json(point.command)
     assert result.outputs["cycles"] == report["cycles"]["total"]
     assert [row["points_in_flight"] for row in report["launches"] if row["kernel"].startswith("path gradient")] == [2]
+
+
+def test_the_timeline_of_a_point_is_its_launches_and_what_units_did(tmp_path: Path) -> None:
+    space = space_of(tmp_path, SMALL.replace("method: saliency", "method: integrated_gradients, options: {n_steps: 6}"))
+    point = first_point(space)
+    result = Evaluator(Memo(), space.rules)(point)
+    assert result.breakdown is not None
+    line = result.breakdown["timeline"]
+    assert sum(row["count"] * (row["cycles"] + row["host"]) for row in line["launches"]) == result.outputs["cycles"]
+    longest = line["launches"][line["longest"]]
+    assert longest["cycles"] * longest["count"] == max(row["cycles"] * row["count"] for row in line["launches"])
+
+    part, trip = point.parts[0].experiment, line["trip"]
+    arch = load_architecture(part.arch)
+    launch = next(each for each in program_of(part, arch) if each.trips == longest["trips"])
+    (timed,) = time_program([launch], arch, wish_of(part)).launches
+    trace, tiles = timed.timing.first, timed.schedule.tiles
+    assert trip["cycles"] == trace.end.max() - trace.start.min()
+    for name, shares in trip["units"].items():
+        unit = [seat.name for seat in tiles.units].index(name)
+        busy = int(tiles.occupy_cycles[tiles.unit == unit].sum())
+        assert len(shares) == PARTS
+        assert min(shares) >= 0
+        assert max(shares) <= 100
+        assert sum(shares) / (100 * PARTS) * trip["cycles"] == pytest.approx(busy, abs=0.006 * trip["cycles"])
+    assert [name for name, _, _ in trip["layers"]] == [stage.name for stage in timed.schedule.stages]
+    assert all(0 <= begin <= end <= 1000 for _, begin, end in trip["layers"])
+    begins = [begin for _, begin, _ in trip["layers"]]
+    assert begins == sorted(begins)
 
 
 def test_fidelity_is_that_of_an_explanation(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from xaisim.config import UserError
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path), help="Write one file instead of serving.")
 @click.option("--force", is_flag=True, help="Replace an existing FILE.")
 @click.option("--maps", metavar="N", type=click.IntRange(min=0), default=200, show_default=True,
-              help="--html: at most so many heatmaps, the front's first.")  # fmt: skip
+              help="--html: at most so many heatmaps and timelines, the front's first.")  # fmt: skip
 @click.option("--port", metavar="N", type=click.IntRange(0, 65535), default=8321, show_default=True,
               help="0: any that is free.")  # fmt: skip
 @click.option("--no-open", is_flag=True, help="Do not open a browser.")

@@ -23,7 +23,10 @@ async function drawPoint() {
   place.querySelector(".loaded").innerHTML = loaded.maps
     ? mapsHtml(loaded.maps, loaded.note)
     : `<p class="quiet small">${safe(loaded.note)}</p>`;
-  place.insertAdjacentHTML("beforeend", breakdownHtml(loaded.breakdown) + commandHtml(loaded.command, row));
+  place.insertAdjacentHTML(
+    "beforeend",
+    breakdownHtml(loaded.breakdown) + timelineHtml(loaded.breakdown) + commandHtml(loaded.command, row),
+  );
   paintMaps(place.querySelector(".loaded"), loaded.maps);
   listenToCopies(place);
 }

@@ -21,8 +21,8 @@ from xaisim.sweep.store import Store
 
 _HERE = Path(__file__).parent
 _SCRIPTS = (
-    "data", "filter", "shapes", "state", "scatter", "pointer", "parallel", "table", "details", "compare", "progress",
-    "controls", "app",
+    "data", "filter", "shapes", "state", "scatter", "pointer", "parallel", "table", "details", "timeline", "compare",
+    "progress", "controls", "app",
 )  # fmt: skip
 # Nothing is fetched but from the page's own server: the browser itself refuses the rest.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -35,15 +35,21 @@ def live_page(title: str) -> str:
 
 
 def page_of(store: Store, *, maps: int) -> str:
-    """Return the whole page as HTML text, with at most ``maps`` heatmaps: those of the front come first."""
+    """Return the whole page as HTML text, with at most ``maps`` heatmaps and timelines: those of the front first."""
     data, details = payload(store), store.details()
+    ranked = list(dict.fromkeys([*(data["hashes"][row] for row in data["front"]), *data["hashes"]]))
+    for hash in ranked[maps:]:
+        details[hash].get("breakdown", {}).pop("timeline", None)
     chunks = [data["hashes"][start : start + _CHUNK] for start in range(0, len(data["hashes"]), _CHUNK)]
     wanted = _maps_by_rank(data)
     kept = {key: found for key in wanted[:maps] if (found := store.map(key)) is not None}
     blocks = {"data": data}
     blocks |= {f"details{i}": {hash: details.get(hash, {}) for hash in chunk} for i, chunk in enumerate(chunks)}
     blocks |= {f"map-{key}": found for key, found in kept.items()}
-    source = {"live": False, "chunk": _CHUNK, "maps": len(kept), "maps_in_store": len(wanted)}
+    source = {
+        "live": False, "chunk": _CHUNK, "maps": len(kept), "maps_in_store": len(wanted),
+        "timelines": min(maps, len(ranked)),
+    }  # fmt: skip
     return _document(data["title"], source, {name: packed(block) for name, block in blocks.items()}, _POLICY)
 
 

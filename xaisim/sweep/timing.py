@@ -34,6 +34,7 @@ from xaisim.simulate.mapper import Wish
 from xaisim.simulate.program import ProgramTiming, host_cycles, time_program
 from xaisim.sweep.memo import Memo, key_of
 from xaisim.sweep.point import contents
+from xaisim.sweep.timeline import trip_of
 
 _UNTIMED = {"description", "image", "arch", "objective", "mapping"}
 """What of an experiment decides nothing about the launches but through the widths of the array."""
@@ -119,6 +120,7 @@ def _account(timing: ProgramTiming, arch: Architecture) -> dict[str, Any]:
         "energy_uj": energy,
         "macs": timing.macs,
         "dram_bytes": dram,
+        "trip": trip_of(timing.launches[0]),
     }
 
 
@@ -150,8 +152,21 @@ def _joined(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architectu
         "utilisation": macs / (cycles * arch.peak_macs_per_cycle),
         "dram_mb": dram / 1e6,
         "power_w": energy_mj / latency_ms,
-        "breakdown": {"cycles": dict(spent), "energy_uj": energy, "phases": dict(phases)},
-    }
+        "breakdown": {
+            "cycles": dict(spent), "energy_uj": energy, "phases": dict(phases), "timeline": _timeline(rows, arch),
+        },
+    }  # fmt: skip
+
+
+def _timeline(rows: Sequence[tuple[Launch, int, dict[str, Any]]], arch: Architecture) -> dict[str, Any]:
+    """Return the launches in the order of their first, and a trip of the one that takes longest in all."""
+    launches = [
+        {"kernel": kernel_key(launch.kernel), "count": count, "trips": launch.trips, "cycles": row["cycles"],
+         "host": host_cycles(launch, arch)}
+        for launch, count, row in rows
+    ]  # fmt: skip
+    longest = max(range(len(rows)), key=lambda i: launches[i]["count"] * launches[i]["cycles"])
+    return {"launches": launches, "longest": longest, "trip": rows[longest][2]["trip"]}
 
 
 def bound(experiment: Experiment, arch: Architecture) -> dict[str, float]:
