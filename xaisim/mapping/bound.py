@@ -196,34 +196,32 @@ def _transfers(table, used, tile, way, moves):  # type: ignore[no-untyped-def] #
 def cheapest(sizes, array_cycles, table, orders, figure, whole, slack, near):  # type: ignore[no-untyped-def] # numba
     """Return (order, size, cycles, picojoules) of the tiling of least ``figure``; order −1 where none fits.
 
-    Within ``near`` times the least, less traffic wins, then the figure itself, then the larger tile. With ``whole``
-    channels stay uncut where any such tiling fits.
+    Within ``near`` times the least, less traffic wins, then the figure itself, then the larger tile, then the earlier
+    order. With ``whole`` channels stay uncut where any such tiling fits.
     """
-    cost = bounds(sizes, array_cycles, table, orders, slack)
-    uncut = sizes[:, _C] == table.extent[_C]
-    least, apart = np.inf, np.inf  # of all, and of those with whole channels
-    for o in range(len(orders)):
-        for i in range(len(sizes)):
-            value = _figure(cost[o, i], figure)
-            least = min(least, value)
-            if uncut[i]:
-                apart = min(apart, value)
-    only = whole and np.isfinite(apart)
-    most = near * (apart if only else least)
-    order, best = -1, -1
-    if not np.isfinite(most):
-        return order, best, 0.0, 0.0
-    traffic, bound, volume = np.inf, np.inf, 0
-    for o in range(len(orders)):
-        for i in range(len(sizes)):
-            value = _figure(cost[o, i], figure)
-            if value > most or (only and not uncut[i]):
-                continue
-            size = sizes[i].prod()
-            bus = cost[o, i, 1]
-            if bus < traffic or (bus == traffic and (value < bound or (value == bound and size > volume))):
-                order, best, traffic, bound, volume = o, i, bus, value, size
-    return order, best, cost[order, best, 0], cost[order, best, 2]
+    which, cost, found = bounds(sizes, array_cycles, table, orders, slack)
+    least, uncut = np.inf, np.inf  # of all, and of those with whole channels
+    for j in range(found):
+        value = _figure(cost[j], figure)
+        least = min(least, value)
+        if sizes[which[j, 1], _C] == table.extent[_C]:
+            uncut = min(uncut, value)
+    only = whole and np.isfinite(uncut)
+    most = near * (uncut if only else least)
+    best, traffic, bound, volume = -1, np.inf, np.inf, 0
+    for j in range(found):
+        value, o, i = _figure(cost[j], figure), which[j, 0], which[j, 1]
+        if value > most or (only and sizes[i, _C] != table.extent[_C]):
+            continue
+        bus, size = cost[j, 1], sizes[i].prod()
+        if bus > traffic or (bus == traffic and (value > bound or (value == bound and size < volume))):
+            continue
+        alike = bus == traffic and value == bound and size == volume
+        if best < 0 or not alike or (o, i) < (which[best, 0], which[best, 1]):
+            best, traffic, bound, volume = j, bus, value, size
+    if best < 0:
+        return -1, -1, 0.0, 0.0
+    return which[best, 0], which[best, 1], cost[best, 0], cost[best, 2]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -235,14 +233,15 @@ def _figure(cost, figure):  # type: ignore[no-untyped-def] # numba
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untyped-def] # numba
-    """Return (orders, sizes, 3): cycles, bytes over the bus and picojoules of a whole stage; inf where it is too big.
+    """Return (order, size) of what fits, its (cycles, bytes over the bus, picojoules), and how many there are.
 
     ``array_cycles``: of one tile. ``orders``: loop dimensions, outer to inner. What must take more than ``slack`` times
-    the least cycles is inf, too, and costs no time: the largest tiles come first, as they seldom take many.
+    the least cycles is left out and costs no time: the largest tiles come first, as they seldom take many.
     """
-    least = np.inf
+    least, found = np.inf, 0
     streams = len(table.stream)
-    cost = np.full((len(orders), len(sizes), 3), np.inf)
+    which = np.empty((len(orders) * len(sizes), 2), np.int64)
+    cost = np.empty((len(orders) * len(sizes), 3))
     fixed, used, count = np.empty(len(table.free), np.int64), np.empty(len(table.free), np.int64), np.empty(5, np.int64)
     tile, way, moves = np.empty((streams, 4), np.int64), np.empty((streams, 2)), np.empty(streams, np.int64)
     for i in range(len(sizes) - 1, -1, -1):
@@ -265,7 +264,9 @@ def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untype
             longest = max(transfer, vector, array)
             # Half of the smaller parts counts too: they overlap only where there is a next tile to overlap with.
             rest = transfer + vector + array - longest
-            cost[o, i, 0] = longest + rest / max(1, outputs * count[_C])
-            cost[o, i, 1], cost[o, i, 2] = traffic, picojoules
-            least = min(least, cost[o, i, 0])
-    return cost
+            cycles = longest + rest / max(1, outputs * count[_C])
+            which[found, 0], which[found, 1] = o, i
+            cost[found, 0], cost[found, 1], cost[found, 2] = cycles, traffic, picojoules
+            found += 1
+            least = min(least, cycles)
+    return which, cost, found
