@@ -29,7 +29,7 @@ class _Group(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
             near = did_you_mean(args[0], self.commands)
-            if near and not Path(args[0]).exists() and args[0] not in shipped_names("dse"):
+            if near and args[0].isalpha() and args[0] not in shipped_names("dse"):
                 raise click.UsageError(f"no space and no command {args[0]!r}{near}", ctx)
             args = ["run", *args]
         return super().parse_args(ctx, args)

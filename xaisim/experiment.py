@@ -268,17 +268,22 @@ def prepare(experiment: Experiment, *, values: bool = True) -> Prepared:
     ``values=False`` loads shapes only, for a profile. Raises :class:`UserError`.
     """
     arch, wish, numerics = check_names(experiment)
-    model = load_model(experiment.model, experiment.weights, seed=experiment.seed, values=values)
-    if experiment.target is not None and experiment.target >= len(model.classes):
-        raise UserError(
-            f"target {experiment.target} does not exist: {model.name} has classes 0 to {len(model.classes) - 1}"
-        )
-    options = _options(experiment, model)
+    model, options = load_network(experiment, values=values)
     sample = _sample(model, experiment.image) if values else _blank(model)
     prepared = Prepared(experiment, model, sample, arch, numerics, options, wish)
     if numerics.overrides:
         _check_overrides(prepared)
     return prepared
+
+
+def load_network(experiment: Experiment, *, values: bool) -> tuple[Model, dict[str, Any]]:
+    """Return the network and the method's arguments for it; raises :class:`UserError`, for its class, too."""
+    model = load_model(experiment.model, experiment.weights, seed=experiment.seed, values=values)
+    if experiment.target is not None and experiment.target >= len(model.classes):
+        raise UserError(
+            f"target {experiment.target} does not exist: {model.name} has classes 0 to {len(model.classes) - 1}"
+        )
+    return model, _options(experiment, model)
 
 
 def check_names(experiment: Experiment) -> tuple[Architecture, Wish, Numerics]:

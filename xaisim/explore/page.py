@@ -37,9 +37,10 @@ def live_page(title: str) -> str:
 def page_of(store: Store, *, maps: int) -> str:
     """Return the whole page as HTML text, with at most ``maps`` heatmaps and timelines: those of the front first."""
     data, details = payload(store), store.details()
-    ranked = list(dict.fromkeys([*(data["hashes"][row] for row in data["front"]), *data["hashes"]]))
-    for hash in ranked[maps:]:
-        details[hash].get("breakdown", {}).pop("timeline", None)
+    ranked = dict.fromkeys([*(data["hashes"][row] for row in data["front"]), *data["hashes"]])
+    drawn = [parts for hash in ranked if "timeline" in (parts := details.get(hash, {}).get("breakdown", {}))]
+    for parts in drawn[maps:]:
+        del parts["timeline"]
     chunks = [data["hashes"][start : start + _CHUNK] for start in range(0, len(data["hashes"]), _CHUNK)]
     wanted = _maps_by_rank(data)
     kept = {key: found for key in wanted[:maps] if (found := store.map(key)) is not None}
@@ -48,7 +49,7 @@ def page_of(store: Store, *, maps: int) -> str:
     blocks |= {f"map-{key}": found for key, found in kept.items()}
     source = {
         "live": False, "chunk": _CHUNK, "maps": len(kept), "maps_in_store": len(wanted),
-        "timelines": min(maps, len(ranked)),
+        "timelines": min(maps, len(drawn)), "timelines_in_store": len(drawn),
     }  # fmt: skip
     return _document(data["title"], source, {name: packed(block) for name, block in blocks.items()}, _POLICY)
 

@@ -22,7 +22,7 @@ from xaisim.sweep.rules import Objective
 from xaisim.sweep.store import Row, Store
 
 STATUSES = ("done", "running", "pruned", "failed")
-_STEPS = 400  # of the progress line, at most
+_STEPS = 200  # of the progress line, at most: large fronts take a while to measure
 
 
 def payload(store: Store) -> dict[str, Any]:
@@ -98,24 +98,17 @@ def _progress(ended: Sequence[Row], objectives: Sequence[Objective]) -> dict[str
 
     The hypervolume is None without moocore.
     """
+    steps = sorted({*np.linspace(0, len(ended) - 1, _STEPS if ended else 0).astype(int).tolist()})
     try:
-        volume = hypervolumes(ended, objectives)
+        volume = hypervolumes(ended, objectives, at=steps)
     except UserError:
         volume = None
     times = [float(p.finished or 0.0) for p in ended]
     start = min((t - (p.seconds or 0.0) for t, p in zip(times, ended, strict=True)), default=0.0)
     done = list(accumulate(int(p.status == "done") for p in ended))
-    spread = np.linspace(0, len(ended) - 1, _STEPS if ended else 0).astype(int).tolist()
-    steps = sorted({*spread, *_rises(volume or [])})
     return {
         "seconds": [round(times[i] - start, 3) for i in steps],
         "ended": [i + 1 for i in steps],
         "done": [done[i] for i in steps],
-        "volume": None if volume is None else [round(volume[i], 6) for i in steps],
+        "volume": None if volume is None else [round(v, 6) for v in volume],
     }
-
-
-def _rises(volume: Sequence[float]) -> list[int]:
-    """Return where the line rises most, so that thinning keeps its steps."""
-    rises = np.diff(volume, prepend=0.0)
-    return [int(i) for i in np.argsort(-rises)[:_STEPS] if rises[i] > 0]

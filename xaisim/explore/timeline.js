@@ -2,8 +2,9 @@
 
 function timelineHtml({ cycles, timeline }) {
   if (!timeline)
-    return cycles && !source.live
-      ? `<p class="quiet small">This file carries ${source.timelines} of ${store.size} timelines, and not this one.</p>`
+    return cycles && !source.live && source.timelines < source.timelines_in_store
+      ? `<p class="quiet small">This file carries ${source.timelines} of ${source.timelines_in_store} timelines, and not
+        this one.</p>`
       : "";
   const all = timeline.launches.map((launch) => ({ ...launch, whole: launch.count * (launch.cycles + launch.host) }));
   const total = all.reduce((sum, launch) => sum + launch.whole, 0);

@@ -123,7 +123,8 @@ def _lay(table, size, count, used, tile, way):  # type: ignore[no-untyped-def] #
 
     ``tile``: bytes of a buffer, buffers, different tiles, those of all levels; ``way``: cycles and bytes of a transfer.
     """
-    used[:] = 0
+    for m in range(len(used)):
+        used[m] = 0
     least = 0.0
     for s in range(len(table.stream)):
         stream = table.stream[s]
@@ -213,7 +214,9 @@ def cheapest(sizes, array_cycles, table, orders, figure, whole, slack, near):  #
         value, o, i = _figure(cost[j], figure), which[j, 0], which[j, 1]
         if value > most or (only and sizes[i, _C] != table.extent[_C]):
             continue
-        bus, size = cost[j, 1], sizes[i].prod()
+        bus, size = cost[j, 1], 1
+        for d in range(5):
+            size *= sizes[i, d]
         if bus > traffic or (bus == traffic and (value > bound or (value == bound and size < volume))):
             continue
         alike = bus == traffic and value == bound and size == volume
@@ -257,7 +260,8 @@ def bounds(sizes, array_cycles, table, orders, slack):  # type: ignore[no-untype
         if not fits or transfer > slack * least:
             continue
         for o in range(len(orders)):
-            used[:] = fixed
+            for m in range(len(used)):
+                used[m] = fixed[m]
             if not _fits(table, orders[o], count, used, tile, moves):
                 continue
             transfer, traffic, picojoules = _transfers(table, used, tile, way, moves)

@@ -60,6 +60,25 @@ def _uses(out: w.Out) -> tuple[Array, Array]:
     return uses, a[last, w.A_USER :]
 
 
+# Loops over elements: to assign whole lines of a table takes numba seconds to compile.
+
+
+@njit(cache=True, nogil=True)
+def _copy(table, source, target):  # type: ignore[no-untyped-def] # numba
+    for column in range(table.shape[1]):
+        table[target, column] = table[source, column]
+
+
+@njit(cache=True, nogil=True)
+def _twice(table):  # type: ignore[no-untyped-def] # numba
+    """Return the table with as much room again behind it."""
+    larger = np.empty((2 * len(table), table.shape[1]), np.int64)
+    for line in range(len(table)):
+        for column in range(table.shape[1]):
+            larger[line, column] = table[line, column]
+    return larger
+
+
 @njit(cache=True, nogil=True)
 def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
     """Go over two trips; the second one knows what the trip before left in every range."""
@@ -68,7 +87,8 @@ def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
     edges = np.empty((1024, 4), np.int64)
     blocks = found = 0
     for trip in range(2):
-        block[:blocks, 4] = 1
+        for b in range(blocks):
+            block[b, 4] = 1
         for u in range(count):
             memory, start, stop, fills = uses[u, 0], uses[u, 1], uses[u, 2], uses[u, 3]
             b, end = 0, blocks
@@ -79,7 +99,7 @@ def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
                     continue
                 if trip == 1:
                     if found + units >= len(edges):
-                        edges = np.concatenate((edges, np.empty_like(edges)))
+                        edges = _twice(edges)
                     for unit in range(units):
                         if users[old[3], unit] >= 0:
                             edges[found, 0], edges[found, 1] = users[old[3], unit], fills
@@ -87,10 +107,10 @@ def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
                             found += 1
                 head, tail = old[1] < start, stop < old[2]
                 if blocks + 2 >= len(block):
-                    block = np.concatenate((block, np.empty_like(block)))
+                    block = _twice(block)
                     old = block[b]
                 if head and tail:
-                    block[blocks] = old
+                    _copy(block, b, blocks)
                     block[blocks, 1] = stop
                     blocks += 1
                     block[b, 2] = start
@@ -103,7 +123,7 @@ def _walk_ranges(uses, users):  # type: ignore[no-untyped-def] # numba
                     b += 1
                 else:  # gone: the last block takes its place
                     blocks -= 1
-                    block[b] = block[blocks]
+                    _copy(block, blocks, b)
                     if end > blocks:
                         end = blocks
             block[blocks, 0], block[blocks, 1], block[blocks, 2], block[blocks, 3] = memory, start, stop, u

@@ -1,7 +1,7 @@
 """Streams: the operands and outputs of a stage as tiles that move, and the facts about one tile.
 
 problem.streams[0]                      Stream("input", bits=16, memories=("activations",), halo=True, …)
-tile_bits(stream, problem, k, c, p, q)
+tile_bits(stream, problem, t, k, c, p, q)
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def buffer_plan(problem: Problem, mapping: Mapping, arch: Architecture, free: di
         for hop, (memory, level) in enumerate(zip(stream.memories, stream.levels, strict=True)):
             if level < 0:
                 continue  # it stays on the chip, and its room is not part of ``free``
-            tile, counts, around = levels[level]
+            tile, counts, around = levels[min(level, len(levels) - 1)]
             distinct = math.prod(counts[dim] for dim in dims)
             held = min(buffers[memory], distinct)
             if stream.role == "psum":  # as many sums are open as the loops inside that of channels have

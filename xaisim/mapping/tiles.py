@@ -91,17 +91,19 @@ def by_user(edges, rows):  # type: ignore[no-untyped-def] # numba
 
     A radix sort with rows as digits: tens of times faster than to compare.
     """
-    order = np.arange(edges.shape[1])
-    for column, values in ((edges[2], _EDGES), (edges[0], rows), (edges[1], rows)):
+    order, after = np.arange(edges.shape[1]), np.empty(edges.shape[1], np.int64)
+    for column in (2, 0, 1):
+        values = _EDGES if column == 2 else rows
         place = np.zeros(values + 1, np.int64)
-        for value in column:
-            place[value + 1] += 1
-        place = place.cumsum()
-        after = np.empty_like(order)
+        for edge in range(edges.shape[1]):
+            place[edges[column, edge] + 1] += 1
+        for value in range(values):
+            place[value + 1] += place[value]
         for edge in order:
-            after[place[column[edge]]] = edge
-            place[column[edge]] += 1
-        order = after
+            value = edges[column, edge]
+            after[place[value]] = edge
+            place[value] += 1
+        order, after = after, order
     return order
 
 

@@ -1,4 +1,4 @@
-"""Tiling: how large the tiles of a stage are and in which order they run, chosen by a vectorised cost bound.
+"""Tiling: how large the tiles of a stage are and in which order they run, chosen by a compiled cost bound.
 
     choose_mapping(problem, arch, free, "conv1", "latency").mapping      level by level, from the DRAM inwards
 

@@ -187,5 +187,5 @@ def alike_text(found: tuple[str, float], reference: str, among: str) -> str:
     """Say what :func:`cheapest_alike` found ``among`` those that might have been."""
     name, ratio = found
     if name == reference:
-        return f"{among}, none that is cheaper is shown to keep both areas of {reference} to within {MARGIN:.0%}"
-    return f"{among}, {name} keeps both areas of {reference} to within {MARGIN:.0%} and takes {ratio:.3g}x fewer cycles"
+        return f"{among}, none that is cheaper is shown to keep all of {reference} to within {100 * MARGIN:g} %"
+    return f"{among}, {name} keeps all of {reference} to within {100 * MARGIN:g} % and takes {ratio:.3g}x fewer cycles"

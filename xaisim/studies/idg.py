@@ -24,7 +24,7 @@ SOURCE = (
     "Walker, Jha, Chen and Ewetz 2023, arXiv 2305.20052: on ImageNet networks IDG has higher insertion and lower "
     "deletion areas than IG, left-IG, Guided IG and AGI"
 )
-MODELS, ARCH = ("resnet18_tiny", "inception_v3_tiny"), "ultra96_v2"
+MODELS, ARCH = ("resnet18_tiny", "inception_v3_tiny", "cifar_cnn"), "ultra96_v2"
 _STEPS = 50
 RIVALS = (
     Contender("IDG", "idg", {"n_steps": _STEPS, "n_pilots": _STEPS}),
@@ -166,10 +166,12 @@ def _sweep(rows: list[Row], models: Sequence[str]) -> Table:
 def _chart(rows: list[Row], models: Sequence[str]) -> Chart:
     names = [rival.name for rival in RIVALS]
     panels = []
-    for key, wish in (("insertion", "higher"), ("deletion", "lower")):
-        bars = [Bars(model, [float(column(of(rows, model), name, key).mean()) for name in names]) for model in models]
-        panels.append(Panel(f"{key}, {wish} is better", "", "area", bars, names))
-    model = models[0]
+    for key, sign in AREAS.items():
+        bars = [
+            Bars(model, [sign * pair["mean"] for pair in paired(rows, model) if pair["key"] == key]) for model in models
+        ]
+        panels.append(Panel(f"{key}: how much better IDG is", "", "difference of areas", bars, names[1:]))
+    model = models[-1]
     few = [name for name in dict.fromkeys(r["name"] for r in rows) if name.startswith("IDG ")]
     lines = [
         Line(f"{label}", [float(column(of(rows, model), n, "cycles").mean()) / 1e6 for n in group],

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xaisim.config import UserError
 
+_READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 _NO_FILE_BESIDE_IT = (sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -37,13 +38,16 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
         if error.sqlite_errorcode not in _NO_FILE_BESIDE_IT or _has_log(path):
             raise
         db = _connected(path, "mode=ro&immutable=1")
-    db.set_authorizer(_no_other_file)
     return db
 
 
-def _no_other_file(action: int, *_: str | None) -> int:
-    """Refuse what reads or writes another file: ``ATTACH``, and ``VACUUM INTO``, which attaches."""
-    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+def answered(db: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
+    """Return the answer to a user's question, which may only read the database itself; raises ``sqlite3.Error``."""
+    db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
+    try:
+        return db.execute(sql)
+    finally:
+        db.set_authorizer(None)
 
 
 @contextmanager
@@ -84,7 +88,7 @@ def _reason(error: sqlite3.Error) -> str:
         "attempt to write a readonly database": "is read-only",
         "database or disk is full": "the disk is full; what is finished is kept",
         "disk I/O error": "the disk cannot be written (full, or a fault); what is finished is kept",
-        "not authorized": "only statements that read the store itself are answered",
+        "not authorized": "only a SELECT that reads the store itself is answered",
         "file is not a database": "is no store: not an SQLite file",
         "database is locked": "another process holds it for more than a minute",
     }

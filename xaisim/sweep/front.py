@@ -7,7 +7,7 @@ hypervolumes(rows, objectives)              # [0.2, 0.31, …]: after each point
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -52,22 +52,31 @@ def front(rows: Sequence[Row], objectives: Sequence[Objective]) -> list[Row]:
     return [rows[int(i)] for i in sorted(best, key=lambda i: tuple(costs[i]))]
 
 
-def hypervolumes(rows: Sequence[Row], objectives: Sequence[Objective], box: Array | None = None) -> list[float]:
+def hypervolumes(
+    rows: Sequence[Row],
+    objectives: Sequence[Objective],
+    box: Array | None = None,
+    at: Collection[int] | None = None,
+) -> list[float]:
     """Return after each row the share of a box that the rows so far dominate.
 
     ``box`` is (2, objectives), the best and the worst corner; by default that around all rows, a tenth larger at the
-    worse end. Raises :class:`UserError` without moocore.
+    worse end. ``at`` are the rows after which it is wanted; by default all. Raises :class:`UserError` without moocore.
     """
     costs = costs_of(rows, objectives)
+    wanted = range(len(rows)) if at is None else sorted(at)
     box = around(costs) if box is None else box
     if box is None:
-        return [0.0] * len(rows)
+        return [0.0] * len(wanted)
     scaled = (costs - box[0]) / (box[1] - box[0])
-    volumes, kept, last = [], np.empty((0, costs.shape[1])), 0.0
-    for row in scaled:
-        if (row < 1).all() and not (kept <= row).all(axis=1).any():
-            kept = np.vstack([kept[~(row <= kept).all(axis=1)], row])
-            last = volume(kept)
+    volumes, kept, last, done = [], np.empty((0, costs.shape[1])), 0.0, 0
+    for stop in wanted:
+        changed = False
+        for row in scaled[done : stop + 1]:
+            if (row < 1).all() and not (kept <= row).all(axis=1).any():
+                kept = np.vstack([kept[~(row <= kept).all(axis=1)], row])
+                changed = True
+        last, done = volume(kept) if changed else last, stop + 1
         volumes.append(last)
     return volumes
 

@@ -46,9 +46,11 @@ class Objective:
     direction: Direction
 
     def cost(self, outputs: Mapping[str, Any]) -> float | None:
-        """Return the output such that less is better; None where the point has none."""
+        """Return the output such that less is better; None where the point has no such number."""
         value = outputs.get(self.name)
-        return None if value is None else float(value) if self.direction == "min" else -float(value)
+        if not isinstance(value, int | float):
+            return None
+        return float(value) if self.direction == "min" else -float(value)
 
 
 @dataclass(frozen=True, slots=True)

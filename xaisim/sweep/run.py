@@ -22,7 +22,7 @@ from xaisim.sweep.front import front, hypervolumes
 from xaisim.sweep.point import Point
 from xaisim.sweep.samplers import Sampler, Told, sampler_of
 from xaisim.sweep.space import Space
-from xaisim.sweep.store import LEASE_SECONDS, Row, Store
+from xaisim.sweep.store import LEASE_SECONDS, Row, Store, check_place
 from xaisim.sweep.workers import Pool, pool_of
 from xaisim.version import __version__
 
@@ -77,10 +77,14 @@ def sweep(
     most = points or space.points or (space.size if space.sampler.kind == "grid" else _DEFAULT_POINTS)
     start = time.monotonic()
     memo = None if cluster is not None else path.with_name(path.name + ".memo")
-    # A cluster that cannot be reached leaves no store behind.
-    with (
+    check_place(path)
+    meta = _meta(space, text)
+    if path.exists():
+        with Store.create(path, meta) as store:  # before any worker starts
+            _check_same(store, space, any_code=any_code)
+    with (  # a cluster that cannot be reached leaves no store behind
         pool_of(space.rules, memo, workers=workers, address=cluster) as pool,
-        Store.create(path, _meta(space, text)) as store,
+        Store.create(path, meta) as store,
     ):
         _check_same(store, space, any_code=any_code)
         if retry_failed:

@@ -22,10 +22,10 @@ from pydantic import Field, field_validator, model_validator
 
 from xaisim.attribution.methods import METHODS
 from xaisim.config import Config, KeyPath, RuleError, UserError, did_you_mean, find_named, load_data, load_yaml
-from xaisim.experiment import Experiment, Options, check_names, prepare
+from xaisim.experiment import Experiment, Options, check_names, load_network
 from xaisim.models.images import scene_count
 from xaisim.sweep.axes import values_of
-from xaisim.sweep.point import BRANCHES, FIELDS, Choice, Point, experiment_with, file_state, make_point
+from xaisim.sweep.point import BRANCHES, FIELDS, Choice, Point, contents, experiment_with, file_state, make_point
 from xaisim.sweep.rules import OUTPUTS, Constraint, Direction, Objective, check_output, parse_constraint
 from xaisim.sweep.timing import program_of
 
@@ -36,6 +36,7 @@ _TRIED = 64
 
 _NAMED = re.compile(r"^(architecture|numerics|mapping) '.*?': ")
 
+_OF_NETWORK = {"model", "weights", "seed", "target", "method", "options"}
 _DEFAULT_METHOD = Experiment.model_fields["method"].default
 
 Problems = list[tuple[KeyPath, str]]
@@ -231,13 +232,15 @@ class Space(Config):
         """Try every value of every key by itself, or else with others that go with it."""
         problems: Problems = []
         for key, values in self.axes.items():
-            told = set()
+            told = set[str | KeyPath]()
             for index, value in enumerate(values):
                 text = self._value_problem(key, value)
-                if text and text not in told:  # an unknown key is one mistake, whatever its values
-                    place: KeyPath = (index,) if isinstance(self.space[key], list) else ()
+                place: KeyPath = (index,) if isinstance(self.space[key], list) else ()
+                if (
+                    text and not {text, place} & told
+                ):  # an unknown key is one mistake, and so is a range
                     problems.append((("space", key, *place), text))
-                    told.add(text)
+                    told |= {text, place}
         return problems
 
     def _value_problem(self, key: str, value: Any) -> str | None:
@@ -252,7 +255,8 @@ class Space(Config):
         return first
 
     def _around(self, key: str, value: Any) -> Iterator[dict[str, Any]]:
-        """Yield choices with a value: with whole machines and methods alone, then with values of all keys."""
+        """Yield choices with a value: it alone, with whole machines and methods, then with values of all keys."""
+        yield {key: value}
         yield {**{name: values[0] for name, values in self.axes.items() if name in FIELDS}, key: value}
         rng = random.Random(0)
         for _ in range(_TRIED if len(self.axes) > 1 else 0):
@@ -287,14 +291,21 @@ def _load(data: Mapping[str, Any]) -> None:
 def _check(experiment: Experiment) -> None:
     """Check all that an experiment names: files, network and class, and the kernels of a mapping."""
     arch, wish, _ = check_names(experiment)
-    _check_network(experiment.model_copy(update={"mapping": None}).model_dump_json(exclude={"image", "objective"}))
+    wrong = _network_problem(experiment.model_dump_json(include=_OF_NETWORK), contents(experiment))
+    if wrong:
+        raise UserError(wrong)
     if wish.given:
         wish.given.check_kernels([launch.kernel for launch in program_of(experiment, arch)])
 
 
 @lru_cache(maxsize=4096)
-def _check_network(text: str) -> None:
-    prepare(Experiment.model_validate_json(text), values=False)
+def _network_problem(text: str, _files: tuple[str | None, ...]) -> str | None:
+    """Say what is wrong with network, class or options, whatever the machine."""
+    try:
+        load_network(Experiment.model_validate_json(text), values=False)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _key_problem(key: str) -> str | None:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 from xaisim.config import UserError
-from xaisim.sweep.database import opened, opened_to_read, told
+from xaisim.sweep.database import answered, opened, opened_to_read, told
 from xaisim.sweep.evaluate import Result
 from xaisim.sweep.owner import holds, own_name
 from xaisim.sweep.point import Point
@@ -83,6 +83,14 @@ def _told(method: Callable[Concatenate[Store, P], R]) -> Callable[Concatenate[St
     return run
 
 
+def check_place(path: Path) -> None:
+    """Raise :class:`UserError` where there can be no store."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; a store is a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}")
+
+
 class Store:
     """An open store. Every method raises :class:`~xaisim.config.UserError` where the file cannot be used."""
 
@@ -93,10 +101,7 @@ class Store:
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str]) -> Store:
         """Open a store to write, making it where there is none; ``meta`` is kept of who came first."""
-        if path.is_dir():
-            raise UserError(f"{path}: is a folder; a store is a file")
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}")
+        check_place(path)
         with told(path):
             store = cls(path, opened(path))
             with store._transaction():
@@ -192,7 +197,7 @@ class Store:
     @_told
     def query(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Return (columns, rows) of any statement that reads; the inputs and outputs are JSON, see ``->>``."""
-        cursor = self._db.execute(sql)
+        cursor = answered(self._db, sql)
         return [column[0] for column in cursor.description or ()], cursor.fetchall()
 
     def _row(self, columns: Sequence[Any]) -> Row:

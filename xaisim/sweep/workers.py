@@ -36,15 +36,12 @@ _MOST_PER_TASK = 1000
 _NO_WORKER_SECONDS = 300.0
 """After so long without a worker and without a result a cluster is given up."""
 _CONNECT_SECONDS = 30
-_THREADS = "NUMBA_NUM_THREADS"
+_THREADS = "OMP_NUM_THREADS"
 SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1h",  # else a second death soon after the first closes the supervisor
     "distributed.scheduler.worker-ttl": "1h",
     "distributed.scheduler.allowed-failures": 3,
-    "distributed.nanny.pre-spawn-environ": dict.fromkeys(
-        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), 1
-    ),
-    "distributed.nanny.environ": {_THREADS: 1},  # not before it is spawned: numba minds if it changes in this process
+    "distributed.nanny.pre-spawn-environ": dict.fromkeys((_THREADS, "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), 1),
 }
 
 Done = tuple[Point, Result]
@@ -187,7 +184,7 @@ _evaluators: dict[Any, Evaluator] = {}
 def evaluate_task(rules: tuple[Constraint, ...], memo: Path | None, points: list[Point]) -> list[Result]:
     """Evaluate points on a worker, which keeps its memo from task to task, in a file where it can see that."""
     wanted = os.environ.get(_THREADS, "")
-    if wanted.isdecimal():  # numba may have been imported before a nanny set it
+    if wanted.isdecimal():  # numba's own variable must not change once numba is imported, here or in a worker
         numba.set_num_threads(max(1, min(int(wanted), numba.get_num_threads())))
     key = (rules, memo, os.getpid())
     if key not in _evaluators:
