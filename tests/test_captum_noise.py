@@ -104,3 +104,19 @@ def test_guided_gradcam_is_captums(name: str, layer: str, attr: ModuleType) -> N
     module = trained(name)
     guided = attr.GuidedGradCam(module, module.get_submodule(LAYERS[name][layer]))
     assert_equal(guided.attribute(torch.tensor(x), target=target, interpolate_mode="bilinear"), found)
+
+
+@pytest.mark.usefixtures("attr")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_study_times_captum_on_the_map_that_it_makes_itself(name: str) -> None:
+    torch = oracle("torch")
+    from xaisim.studies.gradcam import _by_captum, _map_of
+    from xaisim.studies.networks_torch import from_graph
+
+    model = load_model(name)
+    network, x = from_graph(model), torch.tensor(shipped_scene(model, 0).x, dtype=torch.float32)
+    theirs = _by_captum(network, x)()
+    logits, features = network(x, keep=True)
+    ours = _map_of(features, torch.autograd.grad(logits[0, 0], features)[0], x)
+    assert theirs.shape == ours.shape
+    assert float((theirs - ours).abs().max()) <= 1e-6 * max(1.0, float(ours.abs().max()))

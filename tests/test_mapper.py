@@ -146,6 +146,16 @@ def test_what_stays_in_the_outer_memory_goes_on_to_the_inner_ones_and_not_to_dra
     assert kept.tiles.read_bytes[weights, shared].sum() == kept.tiles.write_bytes[weights, inner].sum() > 0
 
 
+def test_an_outer_memory_that_is_too_small_is_told_and_one_for_some_candidates_is_mapped() -> None:
+    saliency = program("cifar_cnn", "saliency")[0]
+    with pytest.raises(UserError, match="its smallest tile needs 560 bytes of shared, which has 512 left"):
+        best_schedule(saliency, two_levels("512B"))
+    path = program("cifar_cnn", "integrated_gradients", n_steps=8)[1]
+    schedule, timing = best_schedule(path, two_levels("1200B"))  # some candidates need more
+    assert schedule.peak_bytes["shared"] <= 1200
+    assert timing.cycles > best_schedule(path, two_levels())[1].cycles
+
+
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients"])
 def test_a_second_level_of_memory_passes_tiles_on(method: str) -> None:
     arch = two_levels()

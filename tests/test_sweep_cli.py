@@ -67,6 +67,22 @@ def test_a_question_changes_nothing(store: Path, tmp_path: Path, sql: str) -> No
     assert len(told.output.strip().splitlines()) == 1
 
 
+def test_a_question_may_look_into_breakdowns(store: Path) -> None:
+    asked = "SELECT key, value FROM json_each((SELECT breakdown ->> '$.cycles' FROM points LIMIT 1))"
+    rows = dict(line.split("\t") for line in typed("query", store, asked).output.splitlines()[1:])
+    assert int(rows["array busy"]) > 0
+
+
+@pytest.mark.parametrize("place", ["folder", "text.sqlite", "nowhere/s.sqlite"])
+def test_a_sweep_that_is_refused_leaves_nothing(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.sqlite").write_text("no store " * 100)
+    space = space_file(tmp_path, FEW)
+    before = sorted(tmp_path.rglob("*"))
+    told = typed(space, "-o", tmp_path / place, "--workers", "2")
+    assert (told.exit_code, len(told.output.splitlines()), sorted(tmp_path.rglob("*"))) == (2, 1, before)
+
+
 def test_a_sweep_without_one_good_point_ends_with_one(tmp_path: Path) -> None:
     impossible = FEW.replace("arch.memories.weights.size: [32KiB]", "arch.memories.activations.size: [64B, 128KiB]")
     path = space_file(tmp_path, impossible.replace("arch: edge", "numerics: fixed16, arch: edge"))

@@ -220,7 +220,7 @@ def test_exports_hold_every_point(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["sweep", "query", str(path), "SELECT count(*) AS n FROM points", "--json"])
     assert json.loads(result.output) == [{"n": 12}]
     result = CliRunner().invoke(main, ["sweep", "query", str(path), "DELETE FROM points"])
-    assert result.output == f"error: {path}: only a SELECT that reads the store itself is answered\n"
+    assert result.output == f"error: {path}: is read-only\n"
 
 
 def test_the_front_is_shown_with_a_command_for_each_point(tmp_path: Path) -> None:

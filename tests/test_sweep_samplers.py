@@ -70,6 +70,8 @@ def test_hypervolume_never_falls_and_is_that_of_the_box(tmp_path: Path) -> None:
     found = sweep(space_of(tmp_path), tmp_path / "s.sqlite")
     assert found.hypervolume == sorted(found.hypervolume or [])
     assert 0 < found.hypervolume[-1] < 1
+    goals = space_of(tmp_path).goals
+    assert hypervolumes(found.rows, goals, at=[2, 5, 11]) == [found.hypervolume[i] for i in (2, 5, 11)]
 
 
 def test_200_points_that_learn_beat_2000_random_ones(tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ def test_a_mistake_is_told_with_its_place(text: str, line: str, tmp_path: Path) 
     assert str(told.value).startswith(f"{path}:{line}")
 
 
+def test_one_mistake_is_told_once_and_where_it_is(tmp_path: Path) -> None:
+    keys = "weights: [a.pth, random], target: [1, 99], arch.array.rows: [8, 16]"
+    with pytest.raises(UserError) as told:
+        space_of(tmp_path, BASE + f"space: {{{keys}}}\n" + GOAL)
+    lines = [line.partition("space.yaml:")[2] for line in str(told.value).splitlines()]
+    assert lines == [
+        "2:19: space.weights[0]: a.pth: no such weights file",
+        "2:47: space.target[1]: target 99 does not exist: cifar_cnn has classes 0 to 9",
+    ]
+    with pytest.raises(UserError) as told:
+        space_of(tmp_path, BASE + "space: {target: {range: [990, 1050, 1]}}\n" + GOAL)
+    assert len(str(told.value).splitlines()) == 1
+
+
 def test_a_value_that_goes_with_another_key_only_is_no_mistake(tmp_path: Path) -> None:
     text = BASE + "space: {arch.array.dataflow: [os, ws], arch.array.folds: [serialised, pipelined]}\n" + GOAL
     space = space_of(tmp_path, text)

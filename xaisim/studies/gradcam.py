@@ -146,15 +146,15 @@ def in_torch(model: str) -> dict[str, Any] | None:
     return {"model": model, "threads": torch.get_num_threads(), "torch": torch.__version__, **_in_turn(ways)}
 
 
-def _by_captum(network: Any, x: Any) -> Callable[[], None]:
+def _by_captum(network: Any, x: Any) -> Callable[[], Any]:
     """Return Captum's own LayerGradCam of the last feature map; raises ``ModuleNotFoundError`` without it."""
     from captum.attr import LayerAttribution, LayerGradCam
 
     explain = LayerGradCam(network, network.tap)
 
-    def run() -> None:
+    def run() -> Any:
         found = explain.attribute(x.clone(), target=0, relu_attributions=True)
-        LayerAttribution.interpolate(found, tuple(x.shape[2:]), "bilinear")
+        return LayerAttribution.interpolate(found, tuple(x.shape[2:]), "bilinear")
 
     return run
 
@@ -237,8 +237,9 @@ def _torch_table(frameworks: list[dict[str, Any]]) -> Table:
     used = "; ".join(dict.fromkeys(f"{r['torch']}, threads: {r['threads']}" for r in frameworks))
     note = (
         f"PyTorch {used}, float32, one picture, milliseconds (medians of {_ROUNDS} rounds, all in turn), and "
-        "what explaining adds over inference. *To the map* stops at the last feature map; *Captum* is its "
-        "`LayerGradCam` of that map with `LayerAttribution.interpolate`; *to the input* asks for the input's gradient "
+        "what explaining adds over inference. *To the map* stops at the last feature map; *Captum*, where it is "
+        "installed, is its `LayerGradCam` of that map with `LayerAttribution.interpolate`; *to the input* asks for "
+        "the input's gradient "
         "too; *backward()* is what a hook on a layer and `loss.backward()` cost, gradients of all weights included."
     )
     named = tuple(f"{way}, ms" for way in ways) + tuple(f"{way}, x" for way in ways)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from xaisim.config import UserError
 
-_READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 _NO_FILE_BESIDE_IT = (sqlite3.SQLITE_READONLY_DIRECTORY, sqlite3.SQLITE_CANTOPEN)
 
 
@@ -42,12 +41,20 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
 
 
 def answered(db: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
-    """Return the answer to a user's question, which may only read the database itself; raises ``sqlite3.Error``."""
-    db.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _READS else sqlite3.SQLITE_DENY)
+    """Return the answer to a user's question of a database that cannot be written; raises ``sqlite3.Error``.
+
+    No other file is opened (``VACUUM INTO`` attaches one, too), and nothing is set.
+    """
+    db.set_authorizer(_may_be_asked)
     try:
         return db.execute(sql)
     finally:
         db.set_authorizer(None)
+
+
+def _may_be_asked(action: int, _first: str | None, second: str | None, *_: str | None) -> int:
+    sets = action == sqlite3.SQLITE_PRAGMA and second is not None
+    return sqlite3.SQLITE_DENY if sets or action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
 
 
 @contextmanager
@@ -88,7 +95,7 @@ def _reason(error: sqlite3.Error) -> str:
         "attempt to write a readonly database": "is read-only",
         "database or disk is full": "the disk is full; what is finished is kept",
         "disk I/O error": "the disk cannot be written (full, or a fault); what is finished is kept",
-        "not authorized": "only a SELECT that reads the store itself is answered",
+        "not authorized": "only what reads the store itself is answered",
         "file is not a database": "is no store: not an SQLite file",
         "database is locked": "another process holds it for more than a minute",
     }

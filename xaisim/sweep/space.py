@@ -236,9 +236,7 @@ class Space(Config):
             for index, value in enumerate(values):
                 text = self._value_problem(key, value)
                 place: KeyPath = (index,) if isinstance(self.space[key], list) else ()
-                if (
-                    text and not {text, place} & told
-                ):  # an unknown key is one mistake, and so is a range
+                if text and not {text, place} & told:  # an unknown key is one mistake, and so is a range
                     problems.append((("space", key, *place), text))
                     told |= {text, place}
         return problems
