@@ -53,10 +53,9 @@ def _shares(tiles: TileGraph, trace: Trace, unit: int, edges: Array) -> list[int
 
 def _layers(timed: TimedLaunch, begin: int, end: int) -> list[tuple[str, int, int]]:
     tiles, trace = timed.schedule.tiles, timed.timing.first
-    computes = (tiles.kind == Kind.COMPUTE) | (tiles.kind == Kind.VECTOR)
-    scale, found = 1000 / max(1, end - begin), []
-    for stage in timed.schedule.stages:
-        rows = np.flatnonzero(computes & (tiles.stage == stage.index))
-        first, last = trace.start[rows].min() - begin, (trace.start[rows] + tiles.occupy_cycles[rows]).max() - begin
-        found.append((stage.name, round(float(first) * scale), round(float(last) * scale)))
-    return found
+    rows = np.flatnonzero((tiles.kind == Kind.COMPUTE) | (tiles.kind == Kind.VECTOR))  # layer after layer
+    firsts = np.searchsorted(tiles.stage[rows], np.arange(len(timed.schedule.stages)))
+    first = np.minimum.reduceat(trace.start[rows], firsts)
+    last = np.maximum.reduceat(trace.start[rows] + tiles.occupy_cycles[rows], firsts)
+    shares = np.round(1000 * (np.stack([first, last], axis=1) - begin) / max(1, end - begin)).astype(int).tolist()
+    return [(stage.name, a, b) for stage, (a, b) in zip(timed.schedule.stages, shares, strict=True)]
