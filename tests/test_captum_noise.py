@@ -115,7 +115,7 @@ def test_the_study_times_captum_on_the_map_that_it_makes_itself(name: str) -> No
 
     model = load_model(name)
     network, x = from_graph(model), torch.tensor(shipped_scene(model, 0).x, dtype=torch.float32)
-    theirs = _by_captum(network, x)()
+    theirs = _by_captum(network, x)().detach()
     logits, features = network(x, keep=True)
     ours = _map_of(features, torch.autograd.grad(logits[0, 0], features)[0], x)
     assert theirs.shape == ours.shape

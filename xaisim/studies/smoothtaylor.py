@@ -64,7 +64,7 @@ def study(setting: Setting, cells: Cells, progress: Progress) -> Study:
     """Judge every contender on every picture."""
     if len(setting.models) > 1 or len(setting.archs) > 1:
         raise UserError("study smoothtaylor compares methods on one network and one machine: name one of each")
-    contest = Contest("smoothtaylor", contenders(quick=setting.quick), judged, 40, 6)
+    contest = Contest("smoothtaylor", contenders(quick=setting.quick), judged, 50, 6)
     models = models_of(setting, (MODEL,))
     rows = contest.rows(models, setting.archs or (ARCH,), setting, cells, progress)
     return _study(setting, rows)
