@@ -90,7 +90,7 @@ def timed(experiment: Experiment, arch: Architecture, memo: Memo) -> dict[str, A
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Let the garbage collector wait: mapping makes no cycles but many tuples, and a sixth of its time went there."""
+    """Let the garbage collector wait: mapping makes few cycles but many tuples, and a sixth of its time went there."""
     enabled = gc.isenabled()
     gc.disable()
     try:
