@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xaisim.config import UserError
+from xaisim.config import UserError, choose
 from xaisim.sweep.run import sweep
 from xaisim.sweep.space import load_space, space_text
 from xaisim.sweep.store import Store
@@ -37,17 +37,18 @@ def study(name: str, results: Path, workers: int) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Processes.  [default: 1]")
 def main(names: tuple[str, ...], workers: int) -> None:
     """Run the design spaces that are named, or all of them."""
     results = Path("results")
-    results.mkdir(exist_ok=True)
     try:
-        for name in names or NAMES:
+        chosen = [choose("study", name, NAMES) for name in names] or NAMES
+        results.mkdir(exist_ok=True)
+        for name in chosen:
             study(name, results, workers)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"error: {error}", err=True)
         raise click.exceptions.Exit(2) from None
 
 

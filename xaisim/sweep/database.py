@@ -32,12 +32,11 @@ def opened_to_read(path: Path) -> sqlite3.Connection:
     nobody changes, unless a log beside it has the rest.
     """
     try:
-        db = _connected(path, "mode=ro")
+        return _connected(path, "mode=ro")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in _NO_FILE_BESIDE_IT or _has_log(path):
             raise
-        db = _connected(path, "mode=ro&immutable=1")
-    return db
+        return _connected(path, "mode=ro&immutable=1")
 
 
 def answered(db: sqlite3.Connection, sql: str) -> sqlite3.Cursor:
